@@ -1,0 +1,82 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * What library, command and keeper say to each other: one fixed-size message each way over a
+ * SOCK_SEQPACKET socket, descriptors beside it (SCM_RIGHTS). Every request has one answer of the
+ * same type, except MSG_STATUS, which has one per segment and a last one with `last` set.
+ *
+ *   HELLO    opens a conversation: interval (ms), budget (bytes), run (or 0)
+ *   STAGE    + descriptor of the file, open for reading and writing: key, off, len
+ *            → id, the segment's memfd and its ledger. The segment is not in force yet.
+ *   CLEAN    id: writes the file's dirty pages of the segment to the device
+ *   COMMIT   id: the memfd holds what the file holds and nothing of the process can reach the old
+ *            pages. Evicts them, takes again what changed meanwhile, records the bases.
+ *            → the segment is in force
+ *   ABORT    id: forget a segment that is not in force
+ *   SYNC     key, off, len (0: to the end), flags: carry changes to the file
+ *   WROTE    key, off, len: the program wrote this to the file itself; take it into memory
+ *   RETIRE   id: no mapping is left in the process: seal, carry the last changes, let go
+ *   RELEASE  id: this process has no mapping of the segment any more
+ *   STATUS   → one message per segment
+ *   WAIT     run, arg (ms): until nothing is held for that run any more → error, file
+ */
+#ifndef PINSTAGE_PROTO_H
+#define PINSTAGE_PROTO_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#include "common/reason.h"
+#include "common/util.h"
+
+#define PROTO_MAGIC 0x70736731 /* "psg1" */
+#define PROTO_VERSION 1
+#define PROTO_FDS 2
+
+enum msg_type {
+	MSG_HELLO = 1,
+	MSG_STAGE,
+	MSG_CLEAN,
+	MSG_COMMIT,
+	MSG_ABORT,
+	MSG_SYNC,
+	MSG_WROTE,
+	MSG_RETIRE,
+	MSG_RELEASE,
+	MSG_STATUS,
+	MSG_WAIT,
+	MSG_TYPE_MAX
+};
+
+#define SYNC_DURABLE 1U /* on the device before the answer, not only in the file */
+
+struct msg {
+	uint32_t magic;
+	uint16_t version;
+	uint16_t type;
+	int32_t error;   /* answers: 0 or -errno */
+	uint32_t reason; /* answers: enum reason */
+	uint32_t flags;
+	uint32_t last;
+	struct inode_key key;
+	uint64_t id;
+	uint64_t off, len; /* bytes */
+	uint64_t run;
+	uint64_t arg[4];
+	char text[256]; /* a file's name, for people only */
+};
+
+/* HELLO: arg[0] = interval in ms, arg[1] = budget in bytes, arg[2] = client's process ID as it
+ *        sees itself. Answer: arg[0] = keeper's process ID.
+ * STATUS answers: arg[0] = dirty bytes at the last pass, arg[1] = users, arg[2] = milliseconds
+ *        since the last successful pass, arg[3] = state. */
+
+void msg_init(struct msg *m, enum msg_type type);
+
+/* Sends one message with up to PROTO_FDS descriptors; -errno. */
+int msg_send(int sock, const struct msg *m, const int *fds, size_t n);
+
+/* Receives one message; descriptors not asked for are closed, missing ones are -1. Returns 0,
+ * -ECONNRESET at the end of the conversation, -EPROTO for what is not a message, -errno. */
+int msg_recv(int sock, struct msg *m, int *fds, size_t n);
+
+#endif

@@ -1,0 +1,58 @@
+/* SPDX-License-Identifier: MIT */
+/* Small things that every part uses. */
+#ifndef PINSTAGE_UTIL_H
+#define PINSTAGE_UTIL_H
+
+#include <stddef.h>
+#include <stdint.h>
+#include <unistd.h>
+
+#define ARRAY_SIZE(a) (sizeof(a) / sizeof((a)[0]))
+#define likely(x) __builtin_expect(!!(x), 1)
+#define unlikely(x) __builtin_expect(!!(x), 0)
+
+#define MIN(a, b)                                                                                  \
+	({                                                                                         \
+		__typeof__(a) min_a_ = (a);                                                        \
+		__typeof__(b) min_b_ = (b);                                                        \
+		min_a_ < min_b_ ? min_a_ : min_b_;                                                 \
+	})
+#define MAX(a, b)                                                                                  \
+	({                                                                                         \
+		__typeof__(a) max_a_ = (a);                                                        \
+		__typeof__(b) max_b_ = (b);                                                        \
+		max_a_ > max_b_ ? max_a_ : max_b_;                                                 \
+	})
+
+static inline size_t page_size(void)
+{
+	return (size_t)sysconf(_SC_PAGESIZE);
+}
+
+static inline uint64_t page_down(uint64_t x)
+{
+	return x & ~(uint64_t)(page_size() - 1);
+}
+
+static inline uint64_t page_up(uint64_t x)
+{
+	return page_down(x + page_size() - 1);
+}
+
+/* An inode as fstat(2) names it. Never compare with the numbers in /proc/PID/maps, which differ
+ * on btrfs and overlayfs. */
+struct inode_key {
+	uint64_t dev;
+	uint64_t ino;
+};
+
+static inline int inode_key_cmp(struct inode_key a, struct inode_key b)
+{
+	if (a.dev != b.dev)
+		return a.dev < b.dev ? -1 : 1;
+	if (a.ino != b.ino)
+		return a.ino < b.ino ? -1 : 1;
+	return 0;
+}
+
+#endif

@@ -1,0 +1,84 @@
+/* SPDX-License-Identifier: MIT */
+#include "lib/areas.h"
+
+#include <errno.h>
+
+static int area_cmp(const struct area *a, const struct area *b)
+{
+	if (a->start != b->start)
+		return a->start < b->start ? -1 : 1;
+	return 0;
+}
+
+/* The header's functions come without prototypes and are not all used. */
+#pragma GCC diagnostic push
+#pragma GCC diagnostic ignored "-Wunused-function"
+#pragma GCC diagnostic ignored "-Wmissing-prototypes"
+#pragma GCC diagnostic ignored "-Wcast-qual"
+#pragma GCC diagnostic ignored "-Wnull-dereference"
+#pragma GCC diagnostic ignored "-Wshadow"
+RB_GENERATE_STATIC(area_tree, area, node, area_cmp)
+#pragma GCC diagnostic pop
+
+struct area *areas_first(struct areas *m, uintptr_t start, uintptr_t end)
+{
+	struct area *a = RB_ROOT(&m->tree), *found = NULL;
+
+	while (a) { /* the leftmost area that ends behind `start` */
+		if (a->end > start) {
+			found = a;
+			a = RB_LEFT(a, node);
+		} else {
+			a = RB_RIGHT(a, node);
+		}
+	}
+	return found && found->start < end ? found : NULL;
+}
+
+struct area *areas_next(struct area *a, uintptr_t end)
+{
+	a = area_tree_RB_NEXT(a);
+	return a && a->start < end ? a : NULL;
+}
+
+struct area *areas_add(struct areas *m, uintptr_t start, uintptr_t end, uint64_t off, struct file *file)
+{
+	struct area *a = pool_get(&m->pool);
+
+	if (!a)
+		return NULL;
+	a->start = start;
+	a->end = end;
+	a->off = off;
+	a->file = file;
+	area_tree_RB_INSERT(&m->tree, a);
+	return a;
+}
+
+int areas_split(struct areas *m, uintptr_t at)
+{
+	struct area *a = areas_first(m, at, at + 1), *b;
+
+	if (!a || a->start == at)
+		return 0;
+	b = areas_add(m, at, a->end, a->off + (at - a->start), a->file);
+	if (!b)
+		return -ENOMEM;
+	b->seg = a->seg;
+	b->saved = a->saved ? a->saved + (at - a->start) : 0;
+	a->end = at;
+	return 0;
+}
+
+int areas_isolate(struct areas *m, uintptr_t start, uintptr_t end)
+{
+	int err = areas_split(m, start);
+
+	return err ? err : areas_split(m, end);
+}
+
+void areas_remove(struct areas *m, struct area *a)
+{
+	area_tree_RB_REMOVE(&m->tree, a);
+	pool_put(&m->pool, a);
+}

@@ -1,0 +1,54 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Which file backs which address: an ordered map of disjoint address ranges. Plain data, no
+ * system call but the pool's, no lock; space.h owns the one instance.
+ */
+#ifndef PINSTAGE_AREAS_H
+#define PINSTAGE_AREAS_H
+
+#include <bsd/sys/tree.h>
+#include <stdint.h>
+
+#include "lib/pool.h"
+
+struct file;
+struct segment;
+
+struct area {
+	RB_ENTRY(area) node;
+	uintptr_t start, end; /* [start, end), page-aligned */
+	uint64_t off;         /* of `start` in the file, bytes */
+	struct file *file;
+	struct segment *seg; /* whose memfd stands here; NULL: the file's own mapping */
+	uintptr_t saved;     /* with seg: where the file's own mapping is kept; 0 without */
+};
+
+RB_HEAD(area_tree, area);
+
+struct areas {
+	struct area_tree tree;
+	struct pool pool;
+};
+
+#define AREAS_INIT                                                                                 \
+	{                                                                                          \
+		.pool = POOL_INIT(struct area)                                                     \
+	}
+
+/* The first area that overlaps [start, end), or NULL; and the next one after `a` that does. */
+struct area *areas_first(struct areas *m, uintptr_t start, uintptr_t end);
+struct area *areas_next(struct area *a, uintptr_t end);
+
+/* Adds a range that overlaps nothing. Joined to nothing, so that undoing is simple. NULL: no
+ * memory. */
+struct area *areas_add(struct areas *m, uintptr_t start, uintptr_t end, uint64_t off, struct file *file);
+
+/* Makes `at` a boundary between areas. -ENOMEM. */
+int areas_split(struct areas *m, uintptr_t at);
+
+/* Splits at both ends, so that every area that overlaps [start, end) lies within it. -ENOMEM. */
+int areas_isolate(struct areas *m, uintptr_t start, uintptr_t end);
+
+void areas_remove(struct areas *m, struct area *a);
+
+#endif

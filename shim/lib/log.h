@@ -1,0 +1,28 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * The one way in which the library says anything: a logfmt line per event, written by one
+ * write(2) to where PINSTAGE_LOG points. Unset, refusals and errors go to standard error, and
+ * nothing else is said. May be called from anywhere but a signal handler; keeps errno.
+ */
+#ifndef PINSTAGE_LOG_H
+#define PINSTAGE_LOG_H
+
+#include <stddef.h>
+
+enum log_event_kind {
+	EV_INFO,   /* event=info */
+	EV_STAGE,  /* event=stage: a range was staged */
+	EV_RETIRE, /* event=retire: a range went back to the file's own mapping */
+	EV_PIN,    /* event=pin: mode log met an offender and left it alone */
+	EV_DENY,   /* event=deny: mode deny let the kernel's refusal stand */
+	EV_REFUSE, /* event=refuse: an offender could not be staged; always said */
+	EV_ERROR,  /* event=error: always said */
+};
+
+void log_open(const char *target);
+void log_event(enum log_event_kind kind, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
+
+/* `src` with everything that could forge or break a line escaped, for use inside file="...". */
+const char *log_escape(char *dst, size_t size, const char *src);
+
+#endif

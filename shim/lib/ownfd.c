@@ -1,0 +1,111 @@
+/* SPDX-License-Identifier: MIT */
+#include "lib/ownfd.h"
+
+#include <fcntl.h>
+#include <limits.h>
+#include <stdatomic.h>
+#include <stddef.h>
+#include <sys/resource.h>
+
+#include "common/util.h"
+#include "lib/real.h"
+
+#define OWN_MAX (1 << 20)
+#define WORD_BITS (sizeof(unsigned long) * CHAR_BIT)
+
+/* A bit per descriptor; pages of it that are never set are never touched. */
+static _Atomic(unsigned long) own[OWN_MAX / WORD_BITS];
+static _Atomic(int) own_count;
+
+static unsigned long bit_of(int fd)
+{
+	return 1UL << ((unsigned)fd % WORD_BITS);
+}
+
+bool ownfd_is(int fd)
+{
+	if ((unsigned)fd >= OWN_MAX)
+		return false;
+	return atomic_load_explicit(&own[(unsigned)fd / WORD_BITS], memory_order_relaxed) & bit_of(fd);
+}
+
+int ownfd_next(int fd)
+{
+	if (atomic_load_explicit(&own_count, memory_order_relaxed) == 0)
+		return -1;
+	for (fd = MAX(fd, 0); fd < OWN_MAX; fd++) {
+		if (fd % (int)WORD_BITS == 0 && !own[(unsigned)fd / WORD_BITS])
+			fd += WORD_BITS - 1;
+		else if (ownfd_is(fd))
+			return fd;
+	}
+	return -1;
+}
+
+static void mark(int fd)
+{
+	atomic_fetch_or(&own[(unsigned)fd / WORD_BITS], bit_of(fd));
+	atomic_fetch_add(&own_count, 1);
+}
+
+static void unmark(int fd)
+{
+	atomic_fetch_and(&own[(unsigned)fd / WORD_BITS], ~bit_of(fd));
+	atomic_fetch_sub(&own_count, 1);
+}
+
+/* High, but not so high that the kernel's table for it becomes large. */
+static int high_floor(void)
+{
+	const rlim_t high = 4096;
+	struct rlimit limit;
+
+	if (getrlimit(RLIMIT_NOFILE, &limit) < 0)
+		return 64;
+	return (int)MIN(limit.rlim_cur / 2, high);
+}
+
+int ownfd_adopt(int fd)
+{
+	int up, err;
+
+	if (fd < 0)
+		return fd;
+	up = fcntl(fd, F_DUPFD_CLOEXEC, high_floor());
+	err = errno;
+	real.close(fd);
+	if (up >= OWN_MAX) {
+		real.close(up);
+		up = -1;
+		err = EMFILE;
+	}
+	if (up < 0) {
+		errno = err;
+		return -err;
+	}
+	mark(up);
+	return up;
+}
+
+void ownfd_close(int fd)
+{
+	if (fd < 0 || !ownfd_is(fd))
+		return;
+	unmark(fd);
+	real.close(fd);
+}
+
+int ownfd_evade(int fd, void (*moved)(int from, int to))
+{
+	int to = fcntl(fd, F_DUPFD_CLOEXEC, fd + 1);
+
+	if (to < 0 || to >= OWN_MAX) {
+		if (to >= 0)
+			real.close(to);
+		return -EMFILE;
+	}
+	mark(to);
+	unmark(fd);
+	moved(fd, to);
+	return to;
+}

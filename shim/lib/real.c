@@ -1,0 +1,158 @@
+/* SPDX-License-Identifier: MIT */
+#include "lib/real.h"
+
+#include <dlfcn.h>
+#include <fcntl.h>
+#include <stdarg.h>
+#include <stdbool.h>
+#include <stddef.h>
+
+#include "common/sys.h"
+#include "common/util.h"
+
+static __thread bool binding __attribute__((tls_model("initial-exec")));
+
+static int plain_dup2(int fd, int to)
+{
+	if (fd != to)
+		return (int)RAW(SYS_dup3, fd, to, 0);
+	return RAW(SYS_fcntl, fd, F_GETFD) < 0 ? -1 : to;
+}
+
+static void *raw_mremap(void *addr, size_t old_len, size_t new_len, int flags, ...)
+{
+	va_list ap;
+	void *to;
+
+	va_start(ap, flags);
+	to = va_arg(ap, void *);
+	va_end(ap);
+	return (void *)RAW(SYS_mremap, addr, old_len, new_len, flags, to);
+}
+
+static long raw_syscall(long nr, ...)
+{
+	va_list ap;
+	long a[6];
+	size_t i;
+
+	va_start(ap, nr);
+	for (i = 0; i < ARRAY_SIZE(a); i++)
+		a[i] = va_arg(ap, long);
+	va_end(ap);
+	return RAW(nr, a[0], a[1], a[2], a[3], a[4], a[5]);
+}
+
+#define RAW_FUNCTION(library, type, name, params, args, raw)                                       \
+	static type raw_##name params                                                              \
+	{                                                                                          \
+		return raw;                                                                        \
+	}
+#define NOTHING(...)
+#pragma GCC diagnostic push
+#pragma GCC diagnostic ignored "-Wunused-parameter"
+PINSTAGE_HOOKS(RAW_FUNCTION, NOTHING, NOTHING)
+#pragma GCC diagnostic pop
+
+/* A library that the program loaded with RTLD_LOCAL is not in our search order: ask for it by
+ * name, without loading it into programs that have none. */
+static void *find_LIBURING(const char *name)
+{
+	static const char *const soname[] = { "liburing.so.2", "liburing-ffi.so.2", "liburing.so.1" };
+	void *lib, *sym = dlsym(RTLD_NEXT, name);
+	size_t i;
+
+	for (i = 0; i < ARRAY_SIZE(soname) && !sym; i++) {
+		lib = dlopen(soname[i], RTLD_LAZY | RTLD_NOLOAD);
+		if (lib)
+			sym = dlsym(lib, name);
+	}
+	return sym;
+}
+
+static void *find_LIBC(const char *name)
+{
+	return dlsym(RTLD_NEXT, name);
+}
+
+/* Until bound, a slot holds this: it binds and calls on, so that a bound call costs no test. */
+#define EARLY_FUNCTION(library, type, name, params, args, raw)                                     \
+	static type early_##name params                                                            \
+	{                                                                                          \
+		if (bind_##library((void **)&real.name, #name))                                    \
+			return raw_##name args;                                                    \
+		return real.name args;                                                             \
+	}
+
+static int bind_LIBC(void **slot, const char *name)
+{
+	(void)slot;
+	(void)name;
+	return real_bind();
+}
+
+static int bind_LIBURING(void **slot, const char *name)
+{
+	void *sym = find_LIBURING(name);
+
+	if (!sym)
+		return -ENOSYS;
+	__atomic_store_n(slot, sym, __ATOMIC_RELEASE);
+	return 0;
+}
+
+PINSTAGE_HOOKS(EARLY_FUNCTION, NOTHING, NOTHING)
+
+static void *early_mremap(void *addr, size_t old_len, size_t new_len, int flags, ...)
+{
+	va_list ap;
+	void *to;
+
+	va_start(ap, flags);
+	to = va_arg(ap, void *);
+	va_end(ap);
+	return (real_bind() ? raw_mremap : real.mremap)(addr, old_len, new_len, flags, to);
+}
+
+static long early_syscall(long nr, ...)
+{
+	va_list ap;
+	long a[6];
+	size_t i;
+
+	va_start(ap, nr);
+	for (i = 0; i < ARRAY_SIZE(a); i++)
+		a[i] = va_arg(ap, long);
+	va_end(ap);
+	return (real_bind() ? raw_syscall : real.syscall)(nr, a[0], a[1], a[2], a[3], a[4], a[5]);
+}
+
+#define EARLY_SLOT(library, type, name, ...) .name = early_##name,
+struct real_functions real = { PINSTAGE_HOOKS(EARLY_SLOT, EARLY_SLOT, NOTHING) };
+
+/* Two threads may do this at once: they store the same addresses. */
+int real_bind(void)
+{
+	void *sym;
+
+	if (binding)
+		return -EAGAIN;
+	binding = true;
+#define IS_LIBC_LIBC 1
+#define IS_LIBC_LIBURING 0
+#define BIND(library, type, name, ...)                                                             \
+	if (IS_LIBC_##library) {                                                                   \
+		sym = find_LIBC(#name);                                                            \
+		__atomic_store_n((void **)&real.name, sym ? sym : (void *)raw_##name,              \
+				 __ATOMIC_RELEASE);                                                \
+	}
+	PINSTAGE_HOOKS(BIND, BIND, NOTHING)
+	binding = false;
+	return 0;
+}
+
+/* For the code shared with the other programs. */
+int sys_close(int fd)
+{
+	return real.close(fd);
+}

@@ -1,0 +1,45 @@
+/* SPDX-License-Identifier: MIT */
+/* The originals of the hooked functions. Inside the library every call of a hooked function goes
+ * through here: its plain name would come back to our own hook. */
+#ifndef PINSTAGE_REAL_H
+#define PINSTAGE_REAL_H
+
+#include <errno.h>
+#include <liburing.h>
+#include <sys/syscall.h>
+#include <sys/types.h>
+#include <sys/uio.h>
+
+#include "lib/arch.h"
+#include "lib/table.h"
+
+struct real_functions {
+#define REAL_SLOT(library, type, name, params, ...) type(*name) params;
+#define REAL_NONE(alias, name)
+	PINSTAGE_HOOKS(REAL_SLOT, REAL_SLOT, REAL_NONE)
+#undef REAL_SLOT
+#undef REAL_NONE
+};
+
+extern struct real_functions real;
+
+/* Binds libc's originals. Called by the constructor, or by the first hook if one runs before it.
+ * Returns false, with nothing done, when called from within itself (an allocator that maps memory
+ * while dlsym() runs). */
+int real_bind(void);
+
+static inline long raw_result(long ret)
+{
+	if ((unsigned long)ret >= (unsigned long)-4095) {
+		errno = (int)-ret;
+		return -1;
+	}
+	return ret;
+}
+
+/* The plain system call with libc's convention of errno. */
+#define RAW(nr, ...) RAW_(nr, __VA_ARGS__, 0, 0, 0, 0, 0, 0)
+#define RAW_(nr, a, b, c, d, e, f, ...)                                                            \
+	raw_result(arch_syscall(nr, (long)(a), (long)(b), (long)(c), (long)(d), (long)(e), (long)(f)))
+
+#endif

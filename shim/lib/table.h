@@ -1,0 +1,107 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * The one table of hooks. A row makes: the slot for the original (real.<name>), the binder, the
+ * stand-in used before binding, the exported symbol, its line in the version script and its entry
+ * in the ABI test. The logic is on_<name>() in one of the hooks_*.c files.
+ *
+ *   H(library, return type, name, (parameters), (arguments), raw)
+ *
+ * `raw` is what to do when the original is not bound: the plain system call for libc, which is
+ * needed while the loader is still starting the program, and an error for other libraries, which
+ * may be loaded later or never.
+ *
+ * V() rows are the same, but variadic: their exported symbol and stand-in are written by hand.
+ * A() rows are 64-bit names of the same function; A64(alias, name).
+ *
+ * Deliberately not hooked:
+ *   read, write and the like within libc (stdio, ...): libc calls itself without the PLT;
+ *   fork: pthread_atfork() serves; vfork, posix_spawn: the child shares our memory and is
+ *   recognised by its process ID; exit: the library's destructor serves;
+ *   io_uring_enter: completions do not need us, staged memory stays where it is.
+ */
+#ifndef PINSTAGE_TABLE_H
+#define PINSTAGE_TABLE_H
+
+/* clang-format off */
+#define PINSTAGE_HOOKS(H, V, A) \
+	H(LIBC, void *, mmap, (void *addr, size_t len, int prot, int flags, int fd, off_t off), \
+		(addr, len, prot, flags, fd, off), (void *)RAW(SYS_mmap, addr, len, prot, flags, fd, off)) \
+	A(mmap64, mmap) \
+	H(LIBC, int, munmap, (void *addr, size_t len), (addr, len), (int)RAW(SYS_munmap, addr, len)) \
+	V(LIBC, void *, mremap, (void *addr, size_t old_len, size_t new_len, int flags, ...)) \
+	H(LIBC, int, mprotect, (void *addr, size_t len, int prot), (addr, len, prot), \
+		(int)RAW(SYS_mprotect, addr, len, prot)) \
+	H(LIBC, int, madvise, (void *addr, size_t len, int advice), (addr, len, advice), \
+		(int)RAW(SYS_madvise, addr, len, advice)) \
+	H(LIBC, int, msync, (void *addr, size_t len, int flags), (addr, len, flags), \
+		(int)RAW(SYS_msync, addr, len, flags)) \
+	\
+	H(LIBC, int, close, (int fd), (fd), (int)RAW(SYS_close, fd)) \
+	H(LIBC, int, close_range, (unsigned int first, unsigned int last, int flags), (first, last, flags), \
+		(int)RAW(SYS_close_range, first, last, flags)) \
+	H(LIBC, void, closefrom, (int first), (first), (void)RAW(SYS_close_range, first, ~0U, 0)) \
+	H(LIBC, int, dup2, (int fd, int to), (fd, to), plain_dup2(fd, to)) \
+	H(LIBC, int, dup3, (int fd, int to, int flags), (fd, to, flags), (int)RAW(SYS_dup3, fd, to, flags)) \
+	\
+	H(LIBC, ssize_t, read, (int fd, void *buf, size_t n), (fd, buf, n), RAW(SYS_read, fd, buf, n)) \
+	H(LIBC, ssize_t, pread, (int fd, void *buf, size_t n, off_t off), (fd, buf, n, off), \
+		RAW(SYS_pread64, fd, buf, n, off)) \
+	A(pread64, pread) \
+	H(LIBC, ssize_t, readv, (int fd, const struct iovec *iov, int n), (fd, iov, n), \
+		RAW(SYS_readv, fd, iov, n)) \
+	H(LIBC, ssize_t, preadv, (int fd, const struct iovec *iov, int n, off_t off), (fd, iov, n, off), \
+		RAW(SYS_preadv, fd, iov, n, off, 0)) \
+	A(preadv64, preadv) \
+	H(LIBC, ssize_t, preadv2, (int fd, const struct iovec *iov, int n, off_t off, int flags), \
+		(fd, iov, n, off, flags), RAW(SYS_preadv2, fd, iov, n, off, 0, flags)) \
+	A(preadv64v2, preadv2) \
+	H(LIBC, ssize_t, write, (int fd, const void *buf, size_t n), (fd, buf, n), RAW(SYS_write, fd, buf, n)) \
+	H(LIBC, ssize_t, pwrite, (int fd, const void *buf, size_t n, off_t off), (fd, buf, n, off), \
+		RAW(SYS_pwrite64, fd, buf, n, off)) \
+	A(pwrite64, pwrite) \
+	H(LIBC, ssize_t, writev, (int fd, const struct iovec *iov, int n), (fd, iov, n), \
+		RAW(SYS_writev, fd, iov, n)) \
+	H(LIBC, ssize_t, pwritev, (int fd, const struct iovec *iov, int n, off_t off), (fd, iov, n, off), \
+		RAW(SYS_pwritev, fd, iov, n, off, 0)) \
+	A(pwritev64, pwritev) \
+	H(LIBC, ssize_t, pwritev2, (int fd, const struct iovec *iov, int n, off_t off, int flags), \
+		(fd, iov, n, off, flags), RAW(SYS_pwritev2, fd, iov, n, off, 0, flags)) \
+	A(pwritev64v2, pwritev2) \
+	H(LIBC, int, ftruncate, (int fd, off_t len), (fd, len), (int)RAW(SYS_ftruncate, fd, len)) \
+	A(ftruncate64, ftruncate) \
+	H(LIBC, int, fsync, (int fd), (fd), (int)RAW(SYS_fsync, fd)) \
+	H(LIBC, int, fdatasync, (int fd), (fd), (int)RAW(SYS_fdatasync, fd)) \
+	\
+	H(LIBC, void, _exit, (int status), (status), (void)RAW(SYS_exit_group, status)) \
+	H(LIBC, void, _Exit, (int status), (status), (void)RAW(SYS_exit_group, status)) \
+	\
+	V(LIBC, long, syscall, (long nr, ...)) \
+	\
+	H(LIBURING, int, io_uring_register_buffers, \
+		(struct io_uring *ring, const struct iovec *iov, unsigned n), (ring, iov, n), -ENOSYS) \
+	H(LIBURING, int, io_uring_register_buffers_tags, \
+		(struct io_uring *ring, const struct iovec *iov, const __u64 *tags, unsigned n), \
+		(ring, iov, tags, n), -ENOSYS) \
+	H(LIBURING, int, io_uring_register_buffers_sparse, (struct io_uring *ring, unsigned n), (ring, n), \
+		-ENOSYS) \
+	H(LIBURING, int, io_uring_register_buffers_update_tag, \
+		(struct io_uring *ring, unsigned off, const struct iovec *iov, const __u64 *tags, unsigned n), \
+		(ring, off, iov, tags, n), -ENOSYS) \
+	H(LIBURING, int, io_uring_unregister_buffers, (struct io_uring *ring), (ring), -ENOSYS) \
+	H(LIBURING, int, io_uring_register, \
+		(unsigned int fd, unsigned int opcode, const void *arg, unsigned int n), (fd, opcode, arg, n), \
+		-ENOSYS)
+/* clang-format on */
+
+/* Ours rather than anybody's original: what include/pinstage.h finds. */
+#define PINSTAGE_API(X) X(pinstage_abi_query) X(pinstage_abi_sync) X(pinstage_abi_version)
+
+#ifdef PINSTAGE_TABLE_ONLY
+#define EXPORT_H(library, type, name, ...) export name;
+#define EXPORT_A(alias, name) export alias;
+#define EXPORT_API(name) export name;
+PINSTAGE_HOOKS(EXPORT_H, EXPORT_H, EXPORT_A)
+PINSTAGE_API(EXPORT_API)
+#endif
+
+#endif
