@@ -7,6 +7,8 @@
 
 VERSION := 0.1.0
 PREFIX ?= /usr/local
+libdir = $(PREFIX)/lib
+mandir = $(PREFIX)/share/man
 BUILD ?= build$(if $(SANITIZE),/sanitize)
 PKG_CONFIG ?= pkg-config
 CFLAGS ?= -O2 -g
@@ -58,9 +60,108 @@ $(BUILD)/obj/%.o: %.c Makefile
 %/:
 	mkdir -p $@
 
+
+# Unit tests and storms say in their head what they are linked with: the comment
+# "links: shim/lib/areas.c shim/common/proto.c".
+TEST_LIB_SRC := tests/lib/testlib.c
+TEST_TOOL_SRC := $(filter-out $(TEST_LIB_SRC),$(wildcard tests/lib/*.c))
+PRELOAD_SRC := $(wildcard tests/preload/*.c)
+LINKED_SRC := $(wildcard tests/unit/*.c tests/storm/*.c)
+links_of = $(shell sed -n '1,40s,.*links: *\(.*[^ ]\) *\*/.*,\1,p' $(1))
+test_program = $(patsubst tests/%.c,$(BUILD)/tests/%,$(1))
+
+# Programs that get the shim preloaded stand for other people's: no sanitizers in them.
+FOREIGN := $(call objects,$(TEST_LIB_SRC) $(TEST_TOOL_SRC) $(PRELOAD_SRC))
+$(FOREIGN): SANITIZERS =
+$(FOREIGN): ALL_CPPFLAGS += -Itests/lib
+$(call objects,$(LINKED_SRC)): ALL_CPPFLAGS += -Itests/lib
+
+$(call test_program,$(PRELOAD_SRC) $(TEST_TOOL_SRC)): $(BUILD)/tests/%: $(BUILD)/obj/tests/%.o \
+		$(call objects,$(TEST_LIB_SRC))
+	@mkdir -p $(@D)
+	$(CC) $(CFLAGS) $(LDFLAGS) -o $@ $^ -lcmocka -luring
+
+define LINKED_TEST
+$(call test_program,$(1)): $(call objects,$(1) $(call links_of,$(1)))
+	@mkdir -p $$(@D)
+	$$(CC) $$(ALL_LDFLAGS) -o $$@ $$^ -pthread -lcmocka
+endef
+$(foreach src,$(LINKED_SRC),$(eval $(call LINKED_TEST,$(src))))
+
+TEST_PROGRAMS := $(call test_program,$(PRELOAD_SRC) $(TEST_TOOL_SRC) $(LINKED_SRC))
+
+tests: all $(TEST_PROGRAMS)
+
+# What a test has to know about the build that it tests.
+RUN_TESTS = BUILD='$(abspath $(BUILD))' CC='$(CC)' SANITIZE='$(SANITIZE)' tests/run
+
+demo:
+	tests/deps build demo
+	$(MAKE) all
+	BUILD='$(abspath $(BUILD))' tests/demo
+
+check:
+	tests/deps build demo check
+	$(MAKE) tests WERROR=1
+	$(RUN_TESTS) $(TESTFLAGS)
+
+# For the inner loop: no other compilers, no valgrind, no fio matrix, ext4 and tmpfs only.
+check-quick:
+	tests/deps build demo check
+	$(MAKE) tests
+	$(RUN_TESTS) --quick $(TESTFLAGS)
+
+C_FILES = $(shell git ls-files '*.c' '*.h')
+SCRIPTS = $(shell git grep -lIE '^\#! ?/(usr/)?bin/(env )?(ba)?sh')
+MAN_PAGES = $(wildcard man/*.[178])
+
+lint:
+	tests/deps build check
+	clang-format --dry-run -Werror $(C_FILES)
+	cppcheck --quiet --error-exitcode=1 --inline-suppr --enable=warning,portability \
+		--suppressions-list=tests/lib/cppcheck.suppressions -j2 \
+		-D__x86_64__ -D_GNU_SOURCE -Iinclude -Ishim -Itests/lib $(filter %.c,$(C_FILES))
+	shellcheck $(SCRIPTS)
+	$(if $(MAN_PAGES),mandoc -T lint -W warning $(MAN_PAGES))
+
+install: all
+	install -d $(DESTDIR)$(PREFIX)/bin $(DESTDIR)$(libdir)/pinstage $(DESTDIR)$(libdir)/pkgconfig \
+		$(DESTDIR)$(PREFIX)/include
+	install -m 755 $(BUILD)/pinstage $(DESTDIR)$(PREFIX)/bin/
+	install -m 755 $(BUILD)/pinstage-keeper $(DESTDIR)$(libdir)/pinstage/
+	install -m 644 $(BUILD)/libpinstage.so $(DESTDIR)$(libdir)/pinstage/
+	install -m 644 include/pinstage.h $(DESTDIR)$(PREFIX)/include/
+	sed -e 's,@PREFIX@,$(PREFIX),g' -e 's,@VERSION@,$(VERSION),g' pkgconfig/pinstage.pc.in \
+		> $(DESTDIR)$(libdir)/pkgconfig/pinstage.pc
+	chmod 644 $(DESTDIR)$(libdir)/pkgconfig/pinstage.pc
+	for page in $(MAN_PAGES); do \
+		install -D -m 644 $$page $(DESTDIR)$(mandir)/man$${page##*.}/$${page##*/} || exit 1; \
+	done
+
+uninstall:
+	rm -f $(DESTDIR)$(PREFIX)/bin/pinstage $(DESTDIR)$(PREFIX)/include/pinstage.h \
+		$(DESTDIR)$(libdir)/pkgconfig/pinstage.pc $(DESTDIR)$(libdir)/pinstage/pinstage-keeper \
+		$(DESTDIR)$(libdir)/pinstage/libpinstage.so
+	-rmdir $(DESTDIR)$(libdir)/pinstage
+	for page in $(MAN_PAGES); do rm -f $(DESTDIR)$(mandir)/man$${page##*.}/$${page##*/}; done
+
 clean:
 	rm -rf build
 
-.PHONY: all clean
+help:
+	@echo 'make                        the library, the keeper and the command, in build/'
+	@echo 'make demo                   the main job, shown with fio'
+	@echo 'make check                  every test; TESTFLAGS="-f PATTERN" for some, V=1 for more'
+	@echo 'make check-quick            the tests that a change of one line needs'
+	@echo 'make lint                   formatting, static analysis, scripts, manual pages'
+	@echo 'make install, uninstall     below PREFIX (now $(PREFIX)), in DESTDIR if given'
+	@echo 'make clean'
+	@echo
+	@echo 'SANITIZE=address,undefined  build and test with sanitizers, in build/sanitize'
+	@echo 'WERROR=1                    warnings are errors'
+	@echo 'BUILD=DIR                   another directory for what is built'
+	@echo 'CC, CFLAGS, CPPFLAGS, LDFLAGS as usual'
+
+.PHONY: all tests demo check check-quick lint install uninstall clean help
 .DELETE_ON_ERROR:
 -include $(shell find $(BUILD) -name '*.d' 2>/dev/null)

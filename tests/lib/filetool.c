@@ -1,0 +1,95 @@
+// SPDX-License-Identifier: MIT
+/*
+ * What tests let a process without the shim do to a file. Exit status 0 when it worked, 1 when
+ * the answer is no, 2 when it could not be asked.
+ *
+ *   filetool write FILE OFFSET LEN SEED      writes the pattern of SEED
+ *   filetool truncate FILE SIZE
+ *   filetool punch FILE OFFSET LEN
+ *   filetool hole FILE OFFSET LEN            is all of it a hole?
+ *   filetool zero FILE OFFSET LEN            does all of it read as zeroes?
+ *   filetool lockable FILE                   can another process take a POSIX write lock?
+ *   filetool flockable FILE                  can another process flock() it?
+ */
+#include "testlib.h"
+
+#include <sys/file.h>
+
+static int write_pattern(int fd, off_t offset, size_t len, unsigned seed)
+{
+	unsigned char *buf = malloc(len + 1);
+
+	if (!buf)
+		return 2;
+	fill(buf, len, (uint64_t)offset, seed);
+	return pwrite(fd, buf, len, offset) == (ssize_t)len ? 0 : 2;
+}
+
+static int is_hole(int fd, off_t offset, size_t len)
+{
+	off_t data = lseek(fd, offset, SEEK_DATA);
+
+	if (data < 0)
+		return errno == ENXIO ? 0 : 2;
+	return data >= offset + (off_t)len ? 0 : 1;
+}
+
+static int is_zero(int fd, off_t offset, size_t len)
+{
+	unsigned char *buf = malloc(len + 1);
+
+	if (!buf || pread(fd, buf, len, offset) != (ssize_t)len)
+		return 2;
+	for (size_t i = 0; i < len; i++) {
+		if (buf[i])
+			return 1;
+	}
+	return 0;
+}
+
+static int is_lockable(int fd)
+{
+	struct flock lock = { .l_type = F_WRLCK, .l_whence = SEEK_SET };
+
+	if (fcntl(fd, F_SETLK, &lock) == 0)
+		return 0;
+	return errno == EAGAIN || errno == EACCES ? 1 : 2;
+}
+
+static int is_flockable(int fd)
+{
+	if (flock(fd, LOCK_EX | LOCK_NB) == 0)
+		return 0;
+	return errno == EWOULDBLOCK ? 1 : 2;
+}
+
+int main(int argc, char **argv)
+{
+	long long n[3] = { 0 };
+	int fd;
+
+	if (argc < 3)
+		return 2;
+	for (int i = 0; i < 3 && i + 3 < argc; i++)
+		n[i] = atoll(argv[i + 3]);
+	fd = open(argv[2], O_RDWR | O_CLOEXEC);
+	if (fd < 0)
+		return 2;
+	if (!strcmp(argv[1], "write"))
+		return write_pattern(fd, n[0], (size_t)n[1], (unsigned)n[2]);
+	if (!strcmp(argv[1], "truncate"))
+		return ftruncate(fd, n[0]) == 0 ? 0 : 2;
+	if (!strcmp(argv[1], "punch"))
+		return fallocate(fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, n[0], n[1])
+			       ? 2
+			       : 0;
+	if (!strcmp(argv[1], "hole"))
+		return is_hole(fd, n[0], (size_t)n[1]);
+	if (!strcmp(argv[1], "zero"))
+		return is_zero(fd, n[0], (size_t)n[1]);
+	if (!strcmp(argv[1], "lockable"))
+		return is_lockable(fd);
+	if (!strcmp(argv[1], "flockable"))
+		return is_flockable(fd);
+	return 2;
+}

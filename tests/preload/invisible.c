@@ -1,0 +1,479 @@
+// SPDX-License-Identifier: MIT
+/* Invisible otherwise: children, descriptors, locks and signals are the program's own. */
+#include "testlib.h"
+
+#include <dirent.h>
+#include <sys/file.h>
+
+#define SIZE (256 * KIB)
+
+struct staged {
+	struct io_uring ring;
+	unsigned char *map;
+	int fd;
+};
+
+static int open_and_stage(struct staged *s)
+{
+	make_file("data", SIZE);
+	ring_init(&s->ring);
+	s->fd = open_file("data", O_RDWR);
+	s->map = map_fd(s->fd, SIZE, 0);
+	return register_one(&s->ring, s->map, SIZE);
+}
+
+static volatile sig_atomic_t signals_seen;
+
+static void on_signal(int sig)
+{
+	(void)sig;
+	signals_seen++;
+}
+
+static void children__none_to_wait_for(void **state)
+{
+	struct sigaction action = { .sa_handler = on_signal };
+	struct staged s;
+	int ret;
+
+	(void)state;
+	sigaction(SIGCHLD, &action, NULL);
+	ret = open_and_stage(&s);
+	/* None while it is staged, none after it was released. */
+	errno = 0;
+	assert_int_equal(waitpid(-1, NULL, WNOHANG), -1);
+	assert_int_equal(errno, ECHILD);
+	assert_int_equal(waitpid(-1, NULL, WNOHANG | __WALL), -1);
+	assert_int_equal(errno, ECHILD);
+	must_stage(ret);
+	device_writes(&s.ring, s.map, SIZE, 0);
+	assert_int_equal(munmap(s.map, SIZE), 0);
+	close(s.fd);
+	io_uring_queue_exit(&s.ring);
+	assert_int_equal(waitpid(-1, NULL, WNOHANG | __WALL), -1);
+	assert_int_equal(errno, ECHILD);
+	assert_int_equal(signals_seen, 0);
+}
+
+static void signals__dispositions_and_mask_untouched(void **state)
+{
+	struct sigaction before[NSIG], after;
+	sigset_t mask_before, mask_after;
+	struct staged s;
+
+	(void)state;
+	for (int i = 1; i < NSIG; i++)
+		sigaction(i, NULL, &before[i]);
+	sigprocmask(SIG_SETMASK, NULL, &mask_before);
+	must_stage(open_and_stage(&s));
+	for (int i = 1; i < NSIG; i++) {
+		if (sigaction(i, NULL, &after) == 0)
+			assert_ptr_equal(after.sa_handler, before[i].sa_handler);
+	}
+	sigprocmask(SIG_SETMASK, NULL, &mask_after);
+	for (int i = 1; i < NSIG; i++)
+		assert_int_equal(sigismember(&mask_after, i), sigismember(&mask_before, i));
+	io_uring_queue_exit(&s.ring);
+}
+
+static int count_threads(void)
+{
+	DIR *dir = opendir("/proc/self/task");
+	int n = 0;
+
+	assert_non_null(dir);
+	for (struct dirent *e; (e = readdir(dir));)
+		n += e->d_name[0] != '.';
+	closedir(dir);
+	return n;
+}
+
+static void threads__none_left(void **state)
+{
+	struct staged s;
+
+	(void)state;
+	must_stage(open_and_stage(&s));
+	assert_int_equal(count_threads(), 1);
+	assert_int_equal(munmap(s.map, SIZE), 0);
+	assert_int_equal(count_threads(), 1);
+	io_uring_queue_exit(&s.ring);
+}
+
+static int lowest_free(void)
+{
+	int fd = open("/dev/null", O_RDONLY | O_CLOEXEC);
+
+	assert_true(fd >= 0);
+	close(fd);
+	return fd;
+}
+
+static void descriptors__lowest_free_as_before(void **state)
+{
+	struct staged s;
+	int free_fd, ret;
+
+	(void)state;
+	free_fd = lowest_free();
+	make_file("data", SIZE);
+	assert_int_equal(lowest_free(), free_fd);
+	ring_init(&s.ring);
+	s.fd = open_file("data", O_RDWR);
+	s.map = map_fd(s.fd, SIZE, 0);
+	assert_int_equal(lowest_free(), s.fd + 1);
+	ret = register_one(&s.ring, s.map, SIZE);
+	assert_int_equal(lowest_free(), s.fd + 1);
+	must_stage(ret);
+	device_writes(&s.ring, s.map, SIZE, 0);
+	assert_int_equal(msync(s.map, SIZE, MS_SYNC), 0);
+	assert_int_equal(lowest_free(), s.fd + 1);
+	assert_int_equal(close(s.fd), 0);
+	assert_int_equal(lowest_free(), s.fd);
+	assert_int_equal(munmap(s.map, SIZE), 0);
+	assert_int_equal(lowest_free(), s.fd);
+	io_uring_queue_exit(&s.ring);
+	assert_int_equal(lowest_free(), free_fd);
+}
+
+/* What is kept open sits high, and no program that this one executes gets it. */
+static void descriptors__kept_ones_close_on_exec(void **state)
+{
+	struct staged s;
+	struct dirent *e;
+	DIR *dir;
+
+	(void)state;
+	must_stage(open_and_stage(&s));
+	dir = opendir("/proc/self/fd");
+	assert_non_null(dir);
+	while ((e = readdir(dir))) {
+		int fd = atoi(e->d_name);
+
+		if (e->d_name[0] == '.' || fd <= 2 || fd == dirfd(dir))
+			continue;
+		if (fd == s.fd || fd == s.ring.ring_fd)
+			continue;
+		if (fd > s.fd && !(fcntl(fd, F_GETFD) & FD_CLOEXEC))
+			fail_test("descriptor %d would be inherited\n", fd);
+		if (fd > s.fd && fd < 256 && fd > dirfd(dir))
+			fail_test("descriptor %d is in the way\n", fd);
+	}
+	closedir(dir);
+	io_uring_queue_exit(&s.ring);
+}
+
+/* A daemon's habit. The kept descriptors survive it, so the data does. */
+static void descriptors__closed_in_a_loop(void **state)
+{
+	struct staged s;
+
+	(void)state;
+	must_stage(open_and_stage(&s));
+	for (int fd = 3; fd < 20000; fd++) {
+		if (fd != s.ring.ring_fd)
+			close(fd);
+	}
+	device_writes(&s.ring, s.map, SIZE, 0);
+	assert_int_equal(msync(s.map, SIZE, MS_SYNC), 0);
+	assert_in_file("data", 0, SIZE, DEVICE);
+	fill(s.map, SIZE, 0, NEW);
+	assert_int_equal(munmap(s.map, SIZE), 0);
+	assert_in_file("data", 0, SIZE, NEW);
+}
+
+static void descriptors__closed_by_close_range(void **state)
+{
+	struct staged s;
+
+	(void)state;
+	must_stage(open_and_stage(&s));
+	assert_int_equal(close_range((unsigned)s.fd, ~0u, 0), 0);
+	device_writes(&s.ring, s.map, SIZE, 0);
+	assert_int_equal(munmap(s.map, SIZE), 0);
+	assert_in_file("data", 0, SIZE, DEVICE);
+	assert_int_equal(close_range(3, ~0u, 0), 0);
+}
+
+/* The same before anything is pinned: the mapping is all that is left. */
+static void descriptors__closed_before_registering(void **state)
+{
+	struct staged s;
+
+	(void)state;
+	make_file("data", SIZE);
+	ring_init(&s.ring);
+	s.fd = open_file("data", O_RDWR);
+	s.map = map_fd(s.fd, SIZE, 0);
+	closefrom(s.fd);
+	must_stage(register_one(&s.ring, s.map, SIZE));
+	device_writes(&s.ring, s.map, SIZE, 0);
+	assert_int_equal(munmap(s.map, SIZE), 0);
+	assert_in_file("data", 0, SIZE, DEVICE);
+}
+
+/* A number that was closed means what the program opens next. */
+static void descriptors__number_used_again(void **state)
+{
+	struct staged s;
+	int other;
+
+	(void)state;
+	make_file("data", SIZE);
+	make_file("other", SIZE);
+	ring_init(&s.ring);
+	s.fd = open_file("data", O_RDWR);
+	s.map = map_fd(s.fd, SIZE, 0);
+	assert_int_equal(close(s.fd), 0);
+	other = open_file("other", O_RDWR);
+	assert_int_equal(other, s.fd);
+	must_stage(register_one(&s.ring, s.map, SIZE));
+	device_writes(&s.ring, s.map, SIZE, 0);
+	assert_int_equal(munmap(s.map, SIZE), 0);
+	assert_in_file("data", 0, SIZE, DEVICE);
+	assert_in_file("other", 0, SIZE, OLD);
+	close(other);
+}
+
+static void descriptors__replaced_by_dup2(void **state)
+{
+	struct staged s;
+	int other;
+
+	(void)state;
+	make_file("data", SIZE);
+	make_file("other", SIZE);
+	ring_init(&s.ring);
+	s.fd = open_file("data", O_RDWR);
+	s.map = map_fd(s.fd, SIZE, 0);
+	other = open_file("other", O_RDWR);
+	assert_int_equal(dup2(other, s.fd), s.fd);
+	must_stage(register_one(&s.ring, s.map, SIZE));
+	device_writes(&s.ring, s.map, SIZE, 0);
+	assert_int_equal(munmap(s.map, SIZE), 0);
+	assert_in_file("data", 0, SIZE, DEVICE);
+	assert_in_file("other", 0, SIZE, OLD);
+}
+
+/* ---- locks ---- */
+
+static bool others_can(const char *how)
+{
+	int ret = tool("filetool", how, path_of("data"));
+
+	assert_true(ret == 0 || ret == 1);
+	return ret == 0;
+}
+
+static void take_posix_lock(int fd)
+{
+	struct flock lock = { .l_type = F_WRLCK, .l_whence = SEEK_SET };
+
+	assert_int_equal(fcntl(fd, F_SETLK, &lock), 0);
+}
+
+static void posix_lock__held_through_staging(void **state)
+{
+	struct staged s;
+	int ret;
+
+	(void)state;
+	make_file("data", SIZE);
+	ring_init(&s.ring);
+	s.fd = open_file("data", O_RDWR);
+	take_posix_lock(s.fd);
+	s.map = map_fd(s.fd, SIZE, 0);
+	assert_false(others_can("lockable"));
+	ret = register_one(&s.ring, s.map, SIZE);
+	assert_false(others_can("lockable"));
+	must_stage(ret);
+	device_writes(&s.ring, s.map, SIZE, 0);
+	assert_int_equal(msync(s.map, SIZE, MS_SYNC), 0);
+	assert_false(others_can("lockable"));
+	assert_int_equal(io_uring_unregister_buffers(&s.ring), 0);
+	assert_int_equal(munmap(s.map, SIZE), 0);
+	io_uring_queue_exit(&s.ring);
+	assert_false(others_can("lockable"));
+	assert_int_equal(close(s.fd), 0);
+	assert_true(others_can("lockable"));
+}
+
+/* Closed after mmap, opened again and locked: what the shim kept must not be closed now. */
+static void posix_lock__taken_after_close(void **state)
+{
+	struct staged s;
+	int fd;
+
+	(void)state;
+	make_file("data", SIZE);
+	ring_init(&s.ring);
+	s.map = map_file("data", SIZE);
+	fd = open_file("data", O_RDWR);
+	take_posix_lock(fd);
+	must_stage(register_one(&s.ring, s.map, SIZE));
+	assert_false(others_can("lockable"));
+	device_writes(&s.ring, s.map, SIZE, 0);
+	assert_int_equal(io_uring_unregister_buffers(&s.ring), 0);
+	assert_int_equal(munmap(s.map, SIZE), 0);
+	assert_false(others_can("lockable"));
+	assert_in_file("data", 0, SIZE, DEVICE);
+	close(fd);
+	assert_true(others_can("lockable"));
+	io_uring_queue_exit(&s.ring);
+}
+
+/* The lock goes when the program closes any of its own descriptors, as without the shim. */
+static void posix_lock__lost_by_own_close(void **state)
+{
+	struct staged s;
+	int second, ret;
+
+	(void)state;
+	make_file("data", SIZE);
+	ring_init(&s.ring);
+	s.fd = open_file("data", O_RDWR);
+	second = open_file("data", O_RDWR);
+	s.map = map_fd(s.fd, SIZE, 0);
+	take_posix_lock(second);
+	ret = register_one(&s.ring, s.map, SIZE);
+	assert_int_equal(close(s.fd), 0);
+	assert_true(others_can("lockable"));
+	must_stage(ret);
+	device_writes(&s.ring, s.map, SIZE, 0);
+	assert_int_equal(munmap(s.map, SIZE), 0);
+	assert_in_file("data", 0, SIZE, DEVICE);
+	io_uring_queue_exit(&s.ring);
+}
+
+static void flock__not_prolonged(void **state)
+{
+	struct staged s;
+	int ret;
+
+	(void)state;
+	make_file("data", SIZE);
+	ring_init(&s.ring);
+	s.fd = open_file("data", O_RDWR);
+	assert_int_equal(flock(s.fd, LOCK_EX), 0);
+	s.map = map_fd(s.fd, SIZE, 0);
+	ret = register_one(&s.ring, s.map, SIZE);
+	assert_false(others_can("flockable"));
+	if (ret == 0) {
+		device_writes(&s.ring, s.map, SIZE, 0);
+		assert_int_equal(io_uring_unregister_buffers(&s.ring), 0);
+	}
+	/* The description lives, and with it the lock, until both are gone. */
+	assert_int_equal(munmap(s.map, SIZE), 0);
+	assert_false(others_can("flockable"));
+	assert_int_equal(close(s.fd), 0);
+	assert_true(others_can("flockable"));
+	must_stage(ret);
+	io_uring_queue_exit(&s.ring);
+}
+
+static void flock__mapping_goes_last(void **state)
+{
+	struct staged s;
+	int ret;
+
+	(void)state;
+	make_file("data", SIZE);
+	ring_init(&s.ring);
+	s.fd = open_file("data", O_RDWR);
+	assert_int_equal(flock(s.fd, LOCK_EX), 0);
+	s.map = map_fd(s.fd, SIZE, 0);
+	ret = register_one(&s.ring, s.map, SIZE);
+	assert_int_equal(close(s.fd), 0);
+	if (ret == 0)
+		assert_int_equal(io_uring_unregister_buffers(&s.ring), 0);
+	assert_int_equal(munmap(s.map, SIZE), 0);
+	assert_true(others_can("flockable"));
+	must_stage(ret);
+	io_uring_queue_exit(&s.ring);
+}
+
+static void flock__unlocked_at_once(void **state)
+{
+	struct staged s;
+	int ret;
+
+	(void)state;
+	make_file("data", SIZE);
+	ring_init(&s.ring);
+	s.fd = open_file("data", O_RDWR);
+	assert_int_equal(flock(s.fd, LOCK_EX), 0);
+	s.map = map_fd(s.fd, SIZE, 0);
+	ret = register_one(&s.ring, s.map, SIZE);
+	assert_int_equal(flock(s.fd, LOCK_UN), 0);
+	assert_true(others_can("flockable"));
+	must_stage(ret);
+	io_uring_queue_exit(&s.ring);
+}
+
+/* The file position and flags of the program's descriptor stay its own. */
+static void descriptors__position_untouched(void **state)
+{
+	struct staged s;
+	int flags, ret;
+
+	(void)state;
+	make_file("data", SIZE);
+	ring_init(&s.ring);
+	s.fd = open_file("data", O_RDWR);
+	assert_int_equal(lseek(s.fd, 1234, SEEK_SET), 1234);
+	flags = fcntl(s.fd, F_GETFL);
+	s.map = map_fd(s.fd, SIZE, 0);
+	ret = register_one(&s.ring, s.map, SIZE);
+	assert_int_equal(lseek(s.fd, 0, SEEK_CUR), 1234);
+	assert_int_equal(fcntl(s.fd, F_GETFL), flags);
+	must_stage(ret);
+	device_writes(&s.ring, s.map, SIZE, 0);
+	assert_int_equal(msync(s.map, SIZE, MS_SYNC), 0);
+	assert_int_equal(lseek(s.fd, 0, SEEK_CUR), 1234);
+	io_uring_queue_exit(&s.ring);
+}
+
+/* A program's standard descriptors may be closed: nothing may then slip into 0, 1 or 2. */
+static void descriptors__standard_ones_closed(void **state)
+{
+	struct staged s;
+	int fd;
+
+	(void)state;
+	fflush(NULL);
+	close(0);
+	must_stage(open_and_stage(&s));
+	fd = open("/dev/null", O_RDONLY | O_CLOEXEC);
+	assert_int_equal(fd, s.fd + 1);
+	device_writes(&s.ring, s.map, SIZE, 0);
+	assert_int_equal(munmap(s.map, SIZE), 0);
+	assert_in_file("data", 0, SIZE, DEVICE);
+	io_uring_queue_exit(&s.ring);
+}
+
+int main(int argc, char **argv)
+{
+	static const struct test cases[] = {
+		TEST(children__none_to_wait_for),
+		TEST(signals__dispositions_and_mask_untouched),
+		TEST(threads__none_left),
+		TEST(descriptors__lowest_free_as_before),
+		TEST(descriptors__kept_ones_close_on_exec),
+		TEST(descriptors__closed_in_a_loop),
+		TEST(descriptors__closed_by_close_range),
+		TEST(descriptors__closed_before_registering),
+		TEST(descriptors__number_used_again),
+		TEST(descriptors__replaced_by_dup2),
+		TEST(descriptors__position_untouched),
+		TEST(descriptors__standard_ones_closed),
+		TEST(posix_lock__held_through_staging),
+		TEST(posix_lock__taken_after_close),
+		TEST(posix_lock__lost_by_own_close),
+		TEST(flock__not_prolonged),
+		TEST(flock__mapping_goes_last),
+		TEST(flock__unlocked_at_once),
+		{ 0 },
+	};
+
+	return test_main(argc, argv, cases, NULL);
+}

@@ -1,0 +1,629 @@
+// SPDX-License-Identifier: MIT
+/*
+ * One truth inside: every mapping of a staged range shows the same bytes, whenever it was made,
+ * whichever part of it goes away, and in forked children.
+ */
+#include "testlib.h"
+
+#include <sched.h>
+
+#define SIZE (256 * KIB)
+
+/* What the alias cases start from. */
+struct staged {
+	struct io_uring ring;
+	unsigned char *map;
+	int fd;
+};
+
+static void open_data(struct staged *s)
+{
+	make_file("data", SIZE);
+	s->fd = open_file("data", O_RDWR);
+	s->map = map_fd(s->fd, SIZE, 0);
+	ring_init(&s->ring);
+}
+
+static int stage(struct staged *s)
+{
+	return register_one(&s->ring, s->map, SIZE);
+}
+
+static void end(struct staged *s)
+{
+	io_uring_queue_exit(&s->ring);
+	close(s->fd);
+}
+
+static void alias__writable_made_before(void **state)
+{
+	struct staged s;
+	unsigned char *alias;
+
+	(void)state;
+	open_data(&s);
+	alias = map_file("data", SIZE);
+	must_stage(stage(&s));
+	device_writes(&s.ring, s.map, SIZE, 0);
+	assert_content(alias, SIZE, 0, DEVICE);
+	fill(alias, SIZE, 0, NEW);
+	assert_content(s.map, SIZE, 0, NEW);
+	assert_int_equal(munmap(s.map, SIZE), 0);
+	fill(alias, SIZE / 2, 0, NEWER);
+	assert_int_equal(munmap(alias, SIZE), 0);
+	assert_in_file("data", 0, SIZE / 2, NEWER);
+	assert_in_file("data", SIZE / 2, SIZE / 2, NEW);
+	end(&s);
+}
+
+static void alias__writable_made_after(void **state)
+{
+	struct staged s;
+	unsigned char *alias;
+
+	(void)state;
+	open_data(&s);
+	must_stage(stage(&s));
+	device_writes(&s.ring, s.map, SIZE, 0);
+	alias = map_file("data", SIZE);
+	assert_content(alias, SIZE, 0, DEVICE);
+	fill(alias, SIZE, 0, NEW);
+	assert_content(s.map, SIZE, 0, NEW);
+	/* A sync through one alias is a sync of the data, not of the alias. */
+	assert_int_equal(msync(s.map, SIZE, MS_SYNC), 0);
+	assert_in_file("data", 0, SIZE, NEW);
+	fill(s.map, SIZE, 0, NEWER);
+	assert_int_equal(msync(alias, SIZE, MS_SYNC), 0);
+	assert_in_file("data", 0, SIZE, NEWER);
+	end(&s);
+}
+
+static void check_read_only(struct staged *s, unsigned char *alias)
+{
+	device_writes(&s->ring, s->map, SIZE, 0);
+	assert_content(alias, SIZE, 0, DEVICE);
+	fill(s->map, SIZE, 0, NEW);
+	assert_content(alias, SIZE, 0, NEW);
+}
+
+static void alias__read_only_made_before(void **state)
+{
+	struct staged s;
+	unsigned char *alias;
+
+	(void)state;
+	open_data(&s);
+	alias = mmap(NULL, SIZE, PROT_READ, MAP_SHARED, s.fd, 0);
+	assert_ptr_not_equal(alias, MAP_FAILED);
+	must_stage(stage(&s));
+	check_read_only(&s, alias);
+	end(&s);
+}
+
+static void alias__read_only_made_after(void **state)
+{
+	struct staged s;
+	unsigned char *alias;
+
+	(void)state;
+	open_data(&s);
+	must_stage(stage(&s));
+	alias = mmap(NULL, SIZE, PROT_READ, MAP_SHARED, s.fd, 0);
+	assert_ptr_not_equal(alias, MAP_FAILED);
+	check_read_only(&s, alias);
+	end(&s);
+}
+
+/* The descriptor may not write; the mapping made from it must still see the stage. */
+static void alias__read_only_descriptor(void **state)
+{
+	unsigned char *before, *after;
+	struct staged s;
+	int fd;
+
+	(void)state;
+	open_data(&s);
+	fd = open_file("data", O_RDONLY);
+	before = mmap(NULL, SIZE, PROT_READ, MAP_SHARED, fd, 0);
+	assert_ptr_not_equal(before, MAP_FAILED);
+	must_stage(stage(&s));
+	after = mmap(NULL, SIZE, PROT_READ, MAP_SHARED, fd, 0);
+	assert_ptr_not_equal(after, MAP_FAILED);
+	check_read_only(&s, before);
+	check_read_only(&s, after);
+	/* And what may not become writable natively does not now. */
+	assert_int_equal(mprotect(before, SIZE, PROT_READ | PROT_WRITE), -1);
+	assert_int_equal(errno, EACCES);
+	assert_int_equal(mprotect(after, SIZE, PROT_READ | PROT_WRITE), -1);
+	assert_int_equal(errno, EACCES);
+	assert_ptr_equal(mmap(NULL, SIZE, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0),
+			 MAP_FAILED);
+	assert_int_equal(errno, EACCES);
+	close(fd);
+	end(&s);
+}
+
+/* An alias that covers the end of the staged range and pages beyond it. */
+static void alias__different_offset(void **state)
+{
+	unsigned char *before, *after;
+	struct staged s;
+
+	(void)state;
+	open_data(&s);
+	before = map_fd(s.fd, SIZE / 2, SIZE / 4);
+	must_stage(register_one(&s.ring, s.map, SIZE / 2));
+	after = map_fd(s.fd, SIZE / 2, SIZE / 4);
+	device_writes(&s.ring, s.map, SIZE / 2, 0);
+	for (int i = 0; i < 2; i++) {
+		unsigned char *alias = i ? after : before;
+
+		assert_content(alias, SIZE / 4, SIZE / 4, DEVICE);
+		assert_content(alias + SIZE / 4, SIZE / 4, SIZE / 2, OLD);
+	}
+	/* Over the seam, in all directions. */
+	fill(before, SIZE / 2, SIZE / 4, NEW);
+	assert_content(after, SIZE / 2, SIZE / 4, NEW);
+	assert_content(s.map + SIZE / 4, SIZE / 2, SIZE / 4, NEW);
+	assert_int_equal(msync(after, SIZE / 2, MS_SYNC), 0);
+	assert_in_file("data", SIZE / 4, SIZE / 2, NEW);
+	assert_in_file("data", 0, SIZE / 4, DEVICE);
+	end(&s);
+}
+
+/* Four aliases, as a ring buffer mapped twice would have; all of them are exchanged. */
+static void alias__several(void **state)
+{
+	unsigned char *alias[4];
+	struct staged s;
+
+	(void)state;
+	open_data(&s);
+	for (int i = 0; i < 4; i++)
+		alias[i] = map_fd(s.fd, SIZE, 0);
+	must_stage(stage(&s));
+	for (unsigned i = 0; i < 4; i++) {
+		fill(alias[i], SIZE, 0, NEW + i % 2);
+		for (int j = 0; j < 4; j++)
+			assert_content(alias[j], SIZE, 0, NEW + i % 2);
+	}
+	end(&s);
+}
+
+/* mremap() with an old size of zero makes an alias without any descriptor. */
+static void alias__by_mremap(void **state)
+{
+	unsigned char *before, *after;
+	struct staged s;
+
+	(void)state;
+	open_data(&s);
+	before = mremap(s.map, 0, SIZE, MREMAP_MAYMOVE);
+	assert_ptr_not_equal(before, MAP_FAILED);
+	must_stage(stage(&s));
+	after = mremap(s.map, 0, SIZE, MREMAP_MAYMOVE);
+	assert_ptr_not_equal(after, MAP_FAILED);
+	device_writes(&s.ring, s.map, SIZE, 0);
+	assert_content(before, SIZE, 0, DEVICE);
+	assert_content(after, SIZE, 0, DEVICE);
+	end(&s);
+}
+
+/* Hard links and other paths are the same file. */
+static void alias__hard_link(void **state)
+{
+	struct staged s;
+	unsigned char *alias;
+
+	(void)state;
+	open_data(&s);
+	assert_int_equal(link(path_of("data"), path_of("linked")), 0);
+	alias = map_file("linked", SIZE);
+	must_stage(stage(&s));
+	device_writes(&s.ring, s.map, SIZE, 0);
+	assert_content(alias, SIZE, 0, DEVICE);
+	end(&s);
+}
+
+static void mremap__before_registering(void **state)
+{
+	unsigned char *moved, *away;
+	struct staged s;
+
+	(void)state;
+	open_data(&s);
+	away = mmap(NULL, SIZE, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	moved = mremap(s.map, SIZE, SIZE, MREMAP_MAYMOVE | MREMAP_FIXED, away);
+	assert_ptr_equal(moved, away);
+	s.map = moved;
+	must_stage(stage(&s));
+	device_writes(&s.ring, s.map, SIZE, 0);
+	assert_int_equal(munmap(s.map, SIZE), 0);
+	assert_in_file("data", 0, SIZE, DEVICE);
+	end(&s);
+}
+
+static void mremap__moves_staged(void **state)
+{
+	unsigned char *moved, *away;
+	struct staged s;
+
+	(void)state;
+	open_data(&s);
+	must_stage(stage(&s));
+	device_writes(&s.ring, s.map, SIZE, 0);
+	away = mmap(NULL, SIZE, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	moved = mremap(s.map, SIZE, SIZE, MREMAP_MAYMOVE | MREMAP_FIXED, away);
+	assert_ptr_equal(moved, away);
+	assert_content(moved, SIZE, 0, DEVICE);
+	fill(moved, SIZE, 0, NEW);
+	assert_int_equal(munmap(moved, SIZE), 0);
+	assert_in_file("data", 0, SIZE, NEW);
+	end(&s);
+}
+
+static void mremap__shrinks_and_grows(void **state)
+{
+	unsigned char *grown;
+	struct staged s;
+
+	(void)state;
+	open_data(&s);
+	must_stage(register_one(&s.ring, s.map, SIZE / 2));
+	device_writes(&s.ring, s.map, SIZE / 2, 0);
+	assert_ptr_equal(mremap(s.map, SIZE, SIZE / 4, 0), s.map);
+	assert_in_file("data", SIZE / 4, SIZE / 4, DEVICE);
+	grown = mremap(s.map, SIZE / 4, SIZE, MREMAP_MAYMOVE);
+	assert_ptr_not_equal(grown, MAP_FAILED);
+	assert_content(grown, SIZE / 2, 0, DEVICE);
+	assert_content(grown + SIZE / 2, SIZE / 2, SIZE / 2, OLD);
+	fill(grown, SIZE, 0, NEW);
+	assert_int_equal(munmap(grown, SIZE), 0);
+	assert_in_file("data", 0, SIZE, NEW);
+	end(&s);
+}
+
+static void munmap__parts(void **state)
+{
+	struct staged s;
+
+	(void)state;
+	open_data(&s);
+	must_stage(stage(&s));
+	device_writes(&s.ring, s.map, SIZE, 0);
+	/* The middle, then the end, then what is left at the start. */
+	assert_int_equal(munmap(s.map + SIZE / 4, SIZE / 4), 0);
+	assert_in_file("data", SIZE / 4, SIZE / 4, DEVICE);
+	fill(s.map, SIZE / 4, 0, NEW);
+	fill(s.map + SIZE / 2, SIZE / 2, SIZE / 2, NEW);
+	assert_int_equal(munmap(s.map + SIZE / 2, SIZE / 2), 0);
+	assert_in_file("data", SIZE / 2, SIZE / 2, NEW);
+	assert_int_equal(munmap(s.map, SIZE / 4), 0);
+	assert_in_file("data", 0, SIZE / 4, NEW);
+	assert_in_file("data", SIZE / 4, SIZE / 4, DEVICE);
+	end(&s);
+}
+
+/* Parts unmapped before anything was pinned leave the rest to be staged. */
+static void munmap__part_before_registering(void **state)
+{
+	struct staged s;
+
+	(void)state;
+	open_data(&s);
+	assert_int_equal(munmap(s.map, SIZE / 4), 0);
+	must_stage(register_one(&s.ring, s.map + SIZE / 4, SIZE / 4));
+	device_writes(&s.ring, s.map + SIZE / 4, SIZE / 4, 0);
+	assert_int_equal(msync(s.map + SIZE / 4, SIZE / 4, MS_SYNC), 0);
+	assert_true(in_file_at("data", SIZE / 4, SIZE / 4, SIZE / 4, DEVICE));
+	assert_in_file("data", 0, SIZE / 4, OLD);
+	assert_in_file("data", SIZE / 2, SIZE / 2, OLD);
+	end(&s);
+}
+
+static void munmap__over_several_mappings(void **state)
+{
+	struct staged s;
+	unsigned char *room;
+
+	(void)state;
+	open_data(&s);
+	room = mmap(NULL, 3 * SIZE, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	munmap(s.map, SIZE);
+	s.map = mmap(room + SIZE, SIZE, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_FIXED, s.fd,
+		     0);
+	assert_ptr_equal(s.map, room + SIZE);
+	must_stage(stage(&s));
+	fill(s.map, SIZE, 0, NEW);
+	assert_int_equal(munmap(room, 3 * SIZE), 0);
+	assert_in_file("data", 0, SIZE, NEW);
+	end(&s);
+}
+
+static void mmap_fixed__over_staged(void **state)
+{
+	struct staged s;
+	unsigned char *map;
+
+	(void)state;
+	open_data(&s);
+	must_stage(stage(&s));
+	device_writes(&s.ring, s.map, SIZE, 0);
+	/* Anonymous memory replaces the first half: the file's data is not the program's now.
+	 */
+	map = mmap(s.map, SIZE / 2, PROT_READ | PROT_WRITE,
+		   MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1, 0);
+	assert_ptr_equal(map, s.map);
+	memset(map, 0xee, SIZE / 2);
+	fill(s.map + SIZE / 2, SIZE / 2, SIZE / 2, NEW);
+	assert_int_equal(munmap(s.map, SIZE), 0);
+	assert_reaches_file("data", 0, SIZE / 2, DEVICE);
+	assert_in_file("data", SIZE / 2, SIZE / 2, NEW);
+	end(&s);
+}
+
+/* Protections of the program's mapping are the ones it asked for, before and after. */
+static void mprotect__of_staged(void **state)
+{
+	struct staged s;
+
+	(void)state;
+	open_data(&s);
+	must_stage(stage(&s));
+	device_writes(&s.ring, s.map, SIZE, 0);
+	assert_int_equal(mprotect(s.map, SIZE / 2, PROT_READ), 0);
+	assert_content(s.map, SIZE, 0, DEVICE);
+	assert_int_equal(mprotect(s.map, SIZE / 2, PROT_NONE), 0);
+	assert_int_equal(msync(s.map, SIZE, MS_SYNC), 0);
+	assert_in_file("data", 0, SIZE, DEVICE);
+	assert_int_equal(mprotect(s.map, SIZE, PROT_READ | PROT_WRITE), 0);
+	fill(s.map, SIZE, 0, NEW);
+	assert_int_equal(munmap(s.map, SIZE), 0);
+	assert_in_file("data", 0, SIZE, NEW);
+	end(&s);
+}
+
+/* A mapping that may not be written at the moment is made writable, then registered. */
+static void mprotect__before_registering(void **state)
+{
+	struct staged s;
+
+	(void)state;
+	open_data(&s);
+	munmap(s.map, SIZE);
+	s.map = mmap(NULL, SIZE, PROT_NONE, MAP_SHARED, s.fd, 0);
+	assert_ptr_not_equal(s.map, MAP_FAILED);
+	assert_int_equal(mprotect(s.map, SIZE, PROT_READ | PROT_WRITE), 0);
+	must_stage(stage(&s));
+	device_writes(&s.ring, s.map, SIZE, 0);
+	assert_int_equal(munmap(s.map, SIZE), 0);
+	assert_in_file("data", 0, SIZE, DEVICE);
+	end(&s);
+}
+
+static void mlock__survives(void **state)
+{
+	struct staged s;
+	char line[256];
+	FILE *smaps;
+	unsigned long start, stop, locked = 0;
+	bool here = false;
+
+	(void)state;
+	open_data(&s);
+	if (mlock(s.map, SIZE) < 0)
+		skip_test("cannot: mlock: %s", strerror(errno));
+	must_stage(stage(&s));
+	smaps = fopen("/proc/self/smaps", "re");
+	assert_non_null(smaps);
+	while (fgets(line, sizeof(line), smaps)) {
+		unsigned long kib;
+
+		if (sscanf(line, "%lx-%lx ", &start, &stop) == 2)
+			here = start >= (uintptr_t)s.map && stop <= (uintptr_t)s.map + SIZE;
+		else if (here && sscanf(line, "Locked: %lu kB", &kib) == 1)
+			locked += kib;
+	}
+	fclose(smaps);
+	assert_int_equal(locked, SIZE / KIB);
+	end(&s);
+}
+
+/* ---- forks ---- */
+
+static int child_status(pid_t pid)
+{
+	return wait_for(pid);
+}
+
+static void fork__before_staging(void **state)
+{
+	struct staged s;
+	int go[2], done[2];
+	pid_t pid;
+	char c = 0;
+
+	(void)state;
+	open_data(&s);
+	assert_int_equal(pipe(go), 0);
+	assert_int_equal(pipe(done), 0);
+	pid = fork();
+	assert_true(pid >= 0);
+	if (pid == 0) {
+		/* Another process has the range mapped natively: a late stage must be refused.
+		 */
+		if (differs(s.map, SIZE, 0, OLD) >= 0 || write(done[1], "x", 1) != 1)
+			_exit(1);
+		if (read(go[0], &c, 1) != 1)
+			_exit(1);
+		_exit(differs(s.map, SIZE, 0, NEW) >= 0 ? 2 : 0);
+	}
+	assert_int_equal(read(done[0], &c, 1), 1);
+	if (kernel_refuses()) {
+		assert_int_equal(stage(&s), -EFAULT);
+		assert_refused_once();
+		if (with_shim() && !log_has("event=refuse", "PINSTAGE_EAGER"))
+			fail_test("the refusal does not name PINSTAGE_EAGER\n");
+	} else {
+		assert_int_equal(stage(&s), 0);
+	}
+	fill(s.map, SIZE, 0, NEW);
+	assert_int_equal(write(go[1], "x", 1), 1);
+	assert_int_equal(child_status(pid), 0);
+	assert_in_file("data", 0, SIZE, NEW);
+	end(&s);
+}
+
+/* The child ended before the pin: nobody else has the range any more. */
+static void fork__ended_before_staging(void **state)
+{
+	struct staged s;
+	pid_t pid;
+
+	(void)state;
+	open_data(&s);
+	pid = fork();
+	assert_true(pid >= 0);
+	if (pid == 0) {
+		fill(s.map, SIZE / 2, 0, NEW);
+		_exit(0);
+	}
+	assert_int_equal(child_status(pid), 0);
+	must_stage(stage(&s));
+	assert_content(s.map, SIZE / 2, 0, NEW);
+	fill(s.map + SIZE / 2, SIZE / 2, SIZE / 2, NEWER);
+	assert_int_equal(munmap(s.map, SIZE), 0);
+	assert_in_file("data", 0, SIZE / 2, NEW);
+	assert_in_file("data", SIZE / 2, SIZE / 2, NEWER);
+	end(&s);
+}
+
+static void fork__after_staging(void **state)
+{
+	struct staged s;
+	int go[2];
+	pid_t pid;
+	char c;
+
+	(void)state;
+	open_data(&s);
+	must_stage(stage(&s));
+	assert_int_equal(pipe(go), 0);
+	pid = fork();
+	assert_true(pid >= 0);
+	if (pid == 0) {
+		if (read(go[0], &c, 1) != 1)
+			_exit(1);
+		if (differs(s.map, SIZE, 0, DEVICE) >= 0)
+			_exit(2);
+		fill(s.map, SIZE / 2, 0, NEW);
+		/* The child has a conversation of its own with the keeper. */
+		if (msync(s.map, SIZE, MS_SYNC) < 0)
+			_exit(3);
+		_exit(in_file("data", 0, SIZE / 2, NEW) ? 0 : 4);
+	}
+	device_writes(&s.ring, s.map, SIZE, 0);
+	assert_int_equal(write(go[1], "x", 1), 1);
+	assert_int_equal(child_status(pid), 0);
+	assert_content(s.map, SIZE / 2, 0, NEW);
+	assert_content(s.map + SIZE / 2, SIZE / 2, SIZE / 2, DEVICE);
+	fill(s.map, SIZE, 0, NEWER);
+	assert_int_equal(munmap(s.map, SIZE), 0);
+	assert_in_file("data", 0, SIZE, NEWER);
+	end(&s);
+}
+
+/* The parent goes first; what the child stores afterwards still reaches the file. */
+static void forked_parent(void **state)
+{
+	struct staged s;
+	int go[2];
+	pid_t pid;
+	char c;
+
+	(void)state;
+	open_data(&s);
+	must_stage_in_part(stage(&s));
+	assert_int_equal(pipe(go), 0);
+	pid = fork();
+	assert_true(pid >= 0);
+	if (pid == 0) {
+		close(go[1]);
+		/* End of file: the parent is gone. */
+		if (read(go[0], &c, 1) != 0)
+			_exit(1);
+		fill(s.map, SIZE, 0, NEW);
+		_exit(0);
+	}
+	exit(0);
+}
+
+static void fork__outlives_parent(void **state)
+{
+	(void)state;
+	must_run("forked_parent", 0);
+	assert_reaches_file("data", 0, SIZE, NEW);
+}
+
+static int in_vfork_child(void *arg)
+{
+	const char *const argv[] = { "true", NULL };
+
+	(void)arg;
+	execv("/bin/true", (char *const *)(uintptr_t)argv);
+	_exit(127);
+}
+
+/* vfork() runs the child on the parent's memory: its exec must not end the parent's stage. */
+static void vfork__child_executes(void **state)
+{
+	static char stack[64 * KIB] __attribute__((aligned(64)));
+	struct staged s;
+	pid_t pid;
+
+	(void)state;
+	open_data(&s);
+	must_stage(stage(&s));
+	pid = clone(in_vfork_child, stack + sizeof(stack), CLONE_VM | CLONE_VFORK | SIGCHLD,
+		    NULL);
+	assert_true(pid > 0);
+	assert_int_equal(child_status(pid), 0);
+	device_writes(&s.ring, s.map, SIZE, 0);
+	assert_int_equal(msync(s.map, SIZE, MS_SYNC), 0);
+	assert_in_file("data", 0, SIZE, DEVICE);
+	end(&s);
+}
+
+int main(int argc, char **argv)
+{
+	static const struct test cases[] = {
+		TEST(alias__writable_made_before),
+		TEST(alias__writable_made_after),
+		TEST(alias__read_only_made_before),
+		TEST(alias__read_only_made_after),
+		TEST(alias__read_only_descriptor),
+		TEST(alias__different_offset),
+		TEST(alias__several),
+		TEST(alias__by_mremap),
+		TEST(alias__hard_link),
+		TEST(mremap__before_registering),
+		TEST(mremap__moves_staged),
+		TEST(mremap__shrinks_and_grows),
+		TEST(munmap__parts),
+		TEST(munmap__part_before_registering),
+		TEST(munmap__over_several_mappings),
+		TEST(mmap_fixed__over_staged),
+		TEST(mprotect__of_staged),
+		TEST(mprotect__before_registering),
+		TEST(mlock__survives),
+		TEST(fork__before_staging),
+		TEST(fork__ended_before_staging),
+		TEST(fork__after_staging),
+		TEST(fork__outlives_parent),
+		TEST(vfork__child_executes),
+		{ 0 },
+	};
+	static const struct test parts[] = { TEST(forked_parent), { 0 } };
+
+	return test_main(argc, argv, cases, parts);
+}
