@@ -10,10 +10,13 @@
  *   filetool zero FILE OFFSET LEN            does all of it read as zeroes?
  *   filetool lockable FILE                   can another process take a POSIX write lock?
  *   filetool flockable FILE                  can another process flock() it?
+ *   filetool squat SOCKET UID                listens there as another user, in the background
  */
 #include "testlib.h"
 
 #include <sys/file.h>
+#include <sys/socket.h>
+#include <sys/un.h>
 
 static int write_pattern(int fd, off_t offset, size_t len, unsigned seed)
 {
@@ -63,6 +66,32 @@ static int is_flockable(int fd)
 	return errno == EWOULDBLOCK ? 1 : 2;
 }
 
+/* Takes one connection and one message, and never answers. */
+static int squat(const char *path, uid_t uid)
+{
+	struct sockaddr_un addr = {.sun_family = AF_UNIX};
+	int listener = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0);
+	int null = open("/dev/null", O_RDWR | O_CLOEXEC);
+	char buf[64];
+
+	snprintf(addr.sun_path, sizeof(addr.sun_path), "%s", path);
+	if (bind(listener, (struct sockaddr *)&addr, sizeof(addr)) < 0 || setuid(uid) < 0 ||
+	    listen(listener, 8) < 0)
+		return 2;
+	if (fork() > 0)
+		return 0;
+	for (int fd = 0; fd <= 2; fd++)
+		dup2(null, fd);
+	alarm(60);
+	for (;;) {
+		int conn = accept(listener, NULL, NULL);
+
+		if (conn < 0 || recv(conn, buf, sizeof(buf), 0) < 0)
+			return 0;
+		close(conn);
+	}
+}
+
 int main(int argc, char **argv)
 {
 	long long n[3] = { 0 };
@@ -72,6 +101,8 @@ int main(int argc, char **argv)
 		return 2;
 	for (int i = 0; i < 3 && i + 3 < argc; i++)
 		n[i] = atoll(argv[i + 3]);
+	if (!strcmp(argv[1], "squat"))
+		return squat(argv[2], (uid_t)n[0]);
 	fd = open(argv[2], O_RDWR | O_CLOEXEC);
 	if (fd < 0)
 		return 2;

@@ -1,0 +1,62 @@
+// SPDX-License-Identifier: MIT
+/*
+ * pinner FILE SIZE [wait]
+ *
+ * The smallest program of the kind that the shim is for. Maps FILE, registers it as a fixed
+ * buffer, lets the device write its first half, stores into the second, and returns. Prints
+ * `registered` or `refused: ERROR`; exit status 0 or 3. Where it is refused it stores all of it.
+ * With `wait` it then waits for the end of its standard input.
+ */
+#include "testlib.h"
+
+static int make_pipe_source(size_t len)
+{
+	unsigned char *content = malloc(len);
+	int fd = memfd_create("source", MFD_CLOEXEC);
+
+	if (!content || fd < 0)
+		exit(2);
+	fill(content, len, 0, DEVICE);
+	if (pwrite(fd, content, len, 0) != (ssize_t)len)
+		exit(2);
+	free(content);
+	return fd;
+}
+
+int main(int argc, char **argv)
+{
+	size_t size = argc > 2 ? strtoul(argv[2], NULL, 10) : 0;
+	struct io_uring ring;
+	unsigned char *map;
+	int fd, ret;
+
+	if (size == 0)
+		return 2;
+	fd = open(argv[1], O_RDWR | O_CREAT | O_CLOEXEC, 0600);
+	if (fd < 0 || ftruncate(fd, (off_t)size) < 0) {
+		perror(argv[1]);
+		return 2;
+	}
+	map = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+	if (map == MAP_FAILED || io_uring_queue_init(8, &ring, 0) < 0) {
+		perror("mmap or io_uring_queue_init");
+		return 2;
+	}
+	ret = register_one(&ring, map, size);
+	if (ret == 0) {
+		puts("registered");
+		read_fixed(&ring, make_pipe_source(size / 2), map, size / 2, 0, 0);
+		fill(map + size / 2, size / 2, size / 2, DEVICE);
+	} else {
+		printf("refused: %s\n", strerror(-ret));
+		fill(map, size, 0, DEVICE);
+	}
+	fflush(stdout);
+	if (argc > 3) {
+		char c;
+
+		while (read(0, &c, 1) > 0)
+			continue;
+	}
+	return ret == 0 ? 0 : 3;
+}
