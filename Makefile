@@ -111,8 +111,8 @@ check-quick:
 	$(MAKE) tests
 	$(RUN_TESTS) --quick $(TESTFLAGS)
 
-C_FILES = $(shell git ls-files '*.c' '*.h')
-SCRIPTS = $(shell git grep -lIE '^\#! ?/(usr/)?bin/(env )?(ba)?sh')
+C_FILES = $(shell git ls-files '*.c' '*.h' 2>/dev/null || find * -name '*.[ch]')
+SCRIPTS = $(shell grep -lrIE '^\#! ?/(usr/)?bin/(env )?(ba)?sh' .ci tests) $(wildcard tests/lib/*.sh)
 MAN_PAGES = $(wildcard man/*.[178])
 
 lint:
@@ -120,7 +120,7 @@ lint:
 	clang-format --dry-run -Werror $(C_FILES)
 	cppcheck --quiet --error-exitcode=1 --inline-suppr --enable=warning,portability \
 		--suppressions-list=tests/lib/cppcheck.suppressions -j2 \
-		-D__x86_64__ -D_GNU_SOURCE -Iinclude -Ishim -Itests/lib $(filter %.c,$(C_FILES))
+		-D__x86_64__ -D__LP64__ -D_GNU_SOURCE -Iinclude -Ishim -Itests/lib $(filter %.c,$(C_FILES))
 	shellcheck $(SCRIPTS)
 	$(if $(MAN_PAGES),mandoc -T lint -W warning $(MAN_PAGES))
 

@@ -1,4 +1,4 @@
-# shellcheck shell=sh
+# shellcheck shell=sh disable=SC2034
 # SPDX-License-Identifier: MIT
 #
 # For tests that are shell scripts: a function case_NAME for each, and `run_cases "$@"` as the

@@ -1,4 +1,4 @@
-# shellcheck shell=sh
+# shellcheck shell=sh disable=SC2034
 # SPDX-License-Identifier: MIT
 #
 # Makes file systems on loop images and mounts them. To be sourced, as root, in a mount namespace

@@ -69,7 +69,7 @@ static int is_flockable(int fd)
 /* Takes one connection and one message, and never answers. */
 static int squat(const char *path, uid_t uid)
 {
-	struct sockaddr_un addr = {.sun_family = AF_UNIX};
+	struct sockaddr_un addr = { .sun_family = AF_UNIX };
 	int listener = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0);
 	int null = open("/dev/null", O_RDWR | O_CLOEXEC);
 	char buf[64];

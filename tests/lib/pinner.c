@@ -4,8 +4,8 @@
  *
  * The smallest program of the kind that the shim is for. Maps FILE, registers it as a fixed
  * buffer, lets the device write its first half, stores into the second, and returns. Prints
- * `registered` or `refused: ERROR`; exit status 0 or 3. Where it is refused it stores all of it.
- * With `wait` it then waits for the end of its standard input.
+ * `registered` or `refused: ERROR`; exit status 0 or 3. Where it is refused it stores all of
+ * it. With `wait` it then waits for the end of its standard input.
  */
 #include "testlib.h"
 

@@ -139,7 +139,7 @@ static void descriptors__lowest_free_as_before(void **state)
 /* What is kept open sits high, and no program that this one executes gets it. */
 static void descriptors__kept_ones_close_on_exec(void **state)
 {
-	bool before[1024] = {false};
+	bool before[1024] = { false };
 	struct staged s;
 	struct dirent *e;
 	DIR *dir;
@@ -153,7 +153,8 @@ static void descriptors__kept_ones_close_on_exec(void **state)
 	while ((e = readdir(dir))) {
 		int fd = atoi(e->d_name);
 
-		if (e->d_name[0] == '.' || fd == dirfd(dir) || fd == s.fd || fd == s.ring.ring_fd)
+		if (e->d_name[0] == '.' || fd == dirfd(dir) || fd == s.fd ||
+		    fd == s.ring.ring_fd)
 			continue;
 		if (fd < (int)ARRAY_SIZE(before) && before[fd])
 			continue;
