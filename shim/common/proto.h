@@ -13,7 +13,6 @@
  *            → the segment is in force
  *   ABORT    id: forget a segment that is not in force
  *   SYNC     key, off, len (0: to the end), flags: carry changes to the file
- *   WROTE    key, off, len: the program wrote this to the file itself; take it into memory
  *   RETIRE   id: no mapping is left in the process: seal, carry the last changes, let go
  *   RELEASE  id: this process has no mapping of the segment any more
  *   STATUS   → one message per segment
@@ -39,7 +38,6 @@ enum msg_type {
 	MSG_COMMIT,
 	MSG_ABORT,
 	MSG_SYNC,
-	MSG_WROTE,
 	MSG_RETIRE,
 	MSG_RELEASE,
 	MSG_STATUS,
@@ -66,7 +64,7 @@ struct msg {
 };
 
 /* HELLO: arg[0] = interval in ms, arg[1] = budget in bytes, arg[2] = client's process ID as it
- *        sees itself. Answer: arg[0] = keeper's process ID.
+ *        sees itself, arg[3] = a number that all conversations of one process share. Answer: arg[0] = keeper's process ID.
  * STATUS answers: arg[0] = dirty bytes at the last pass, arg[1] = users, arg[2] = milliseconds
  *        since the last successful pass, arg[3] = state. */
 

@@ -4,6 +4,9 @@
 #ifndef PINSTAGE_SYS_H
 #define PINSTAGE_SYS_H
 
+#include <sys/types.h>
+
 int sys_close(int fd);
+ssize_t sys_read(int fd, void *buf, size_t n);
 
 #endif

@@ -17,7 +17,7 @@ static int area_cmp(const struct area *a, const struct area *b)
 #pragma GCC diagnostic ignored "-Wcast-qual"
 #pragma GCC diagnostic ignored "-Wnull-dereference"
 #pragma GCC diagnostic ignored "-Wshadow"
-RB_GENERATE_STATIC(area_tree, area, node, area_cmp)
+RB_GENERATE_INTERNAL(area_tree, area, node, area_cmp, static)
 #pragma GCC diagnostic pop
 
 struct area *areas_first(struct areas *m, uintptr_t start, uintptr_t end)

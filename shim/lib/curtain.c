@@ -30,6 +30,7 @@ struct swap {
 	struct curtain_span *span;
 	size_t n;
 	int (*act)(void *arg);
+	void (*back)(void *arg);
 	void *arg;
 	int uffd;
 	int stop; /* eventfd that ends the reader */
@@ -191,6 +192,8 @@ static int swap_with_reader(struct swap *s)
 	err = draw(s);
 	if (!err)
 		err = s->act(s->arg);
+	if (err && s->back)
+		s->back(s->arg);
 	open_onto(s, err == 0);
 	(void)eventfd_write(s->stop, 1);
 	pthread_join(reader, NULL);
@@ -229,9 +232,11 @@ static void *operator_thread(void *arg)
  * at any time and copy into the spans, and must be able to sleep there. Cancellation is off, for
  * our callers hold locks.
  */
-int curtain_swap(struct curtain_span *span, size_t n, int (*act)(void *arg), void *arg)
+int curtain_swap(struct curtain_span *span, size_t n, int (*act)(void *arg), void (*back)(void *arg),
+		 void *arg)
 {
-	struct swap s = { .span = span, .n = n, .act = act, .arg = arg, .uffd = -1, .stop = -1 };
+	struct swap s = { .span = span, .n = n, .act = act, .back = back, .arg = arg,
+			  .uffd = -1, .stop = -1 };
 	sigset_t all, old;
 	pthread_t operator;
 	int cancel, err;

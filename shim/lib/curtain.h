@@ -20,16 +20,19 @@ struct curtain_span {
 	void *addr;     /* page-aligned range of the program */
 	size_t len;     /* bytes, a multiple of the page size */
 	void *forward;  /* prepared mapping of len bytes that stands here if act() succeeds */
-	void *backward; /* prepared mapping of len bytes that stands here if act() fails */
+	void *backward; /* mapping of len bytes that stands here if act() fails */
 	void *holder;   /* the placeholder; internal */
-	bool drawn;     /* internal */
+	bool drawn;     /* whether the curtain was drawn here */
 };
 
 /*
  * Draws the curtain over all spans, calls act(arg) behind it, and opens it onto the spans'
  * `forward` mappings if act() returned 0, onto their `backward` mappings otherwise. The mapping
  * not used is left where it is; the one used has moved, and its old address is free again.
- * `backward` must be set for every span: it is also what undoes a curtain half drawn.
+ * `backward` also undoes a curtain half drawn, when act() was not called.
+ *
+ * back(arg), if not NULL, is called before `backward` is used and must see that it is set for
+ * every span that is drawn. It is for mappings that must not exist while act() runs.
  *
  * act() runs in a thread of its own with all signals blocked, and must neither touch the spans
  * nor call anything that takes a lock which a thread sleeping on a span may hold (malloc, stdio,
@@ -42,7 +45,8 @@ struct curtain_span {
  * While it runs, fork() must be kept out by the caller: a child would inherit the placeholder
  * without what makes it wait.
  */
-int curtain_swap(struct curtain_span *span, size_t n, int (*act)(void *arg), void *arg);
+int curtain_swap(struct curtain_span *span, size_t n, int (*act)(void *arg), void (*back)(void *arg),
+		 void *arg);
 
 /* Whether system calls of other threads that copy into a span wait, too (they need a privileged
  * userfaultfd), or fail with EFAULT while the curtain is drawn. */

@@ -40,7 +40,7 @@ static void use_stderr(void)
 	}
 }
 
-void log_open(const char *target)
+bool log_open(const char *target)
 {
 	char escaped[256];
 	int fd;
@@ -48,19 +48,26 @@ void log_open(const char *target)
 	sink.verbose = target != NULL;
 	use_stderr();
 	if (!target || !strcmp(target, "stderr"))
-		return;
+		return true;
 	fd = open(target, O_WRONLY | O_APPEND | O_CREAT | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC | O_NOCTTY,
 		  0600);
 	fd = ownfd_adopt(fd);
 	if (fd < 0) {
 		sink.verbose = false;
-		log_event(EV_ERROR, "file=\"%s\" reason=\"cannot open the log: %s\" "
+		log_event(EV_ERROR, "file=\"%s\" reason=\"cannot open the log: %s; nothing will be staged\" "
 				    "remedy=\"set PINSTAGE_LOG to stderr or to a file that may be written\"",
 			  log_escape(escaped, sizeof(escaped), target), strerror(errno));
-		return;
+		return false;
 	}
 	sink.fd = fd;
 	sink.checked = false;
+	return true;
+}
+
+void log_fd_moved(int from, int to)
+{
+	if (sink.fd == from && !sink.checked)
+		sink.fd = to;
 }
 
 /* A program may have closed standard error and opened its data there. */

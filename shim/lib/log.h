@@ -7,6 +7,7 @@
 #ifndef PINSTAGE_LOG_H
 #define PINSTAGE_LOG_H
 
+#include <stdbool.h>
 #include <stddef.h>
 
 enum log_event_kind {
@@ -19,7 +20,9 @@ enum log_event_kind {
 	EV_ERROR,  /* event=error: always said */
 };
 
-void log_open(const char *target);
+/* False if the target cannot be opened: that is said on standard error. */
+bool log_open(const char *target);
+void log_fd_moved(int from, int to);
 void log_event(enum log_event_kind kind, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
 
 /* `src` with everything that could forge or break a line escaped, for use inside file="...". */

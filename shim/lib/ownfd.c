@@ -9,12 +9,15 @@
 
 #include "common/util.h"
 #include "lib/real.h"
+#include "lib/space.h"
 
 #define OWN_MAX (1 << 20)
 #define WORD_BITS (sizeof(unsigned long) * CHAR_BIT)
 
 /* A bit per descriptor; pages of it that are never set are never touched. */
-static _Atomic(unsigned long) own[OWN_MAX / WORD_BITS];
+typedef _Atomic(unsigned long) fd_bits[OWN_MAX / WORD_BITS];
+
+static fd_bits own, watched;
 static _Atomic(int) own_count;
 
 static unsigned long bit_of(int fd)
@@ -22,24 +25,54 @@ static unsigned long bit_of(int fd)
 	return 1UL << ((unsigned)fd % WORD_BITS);
 }
 
-bool ownfd_is(int fd)
+static bool test(fd_bits bits, int fd)
 {
 	if ((unsigned)fd >= OWN_MAX)
 		return false;
-	return atomic_load_explicit(&own[(unsigned)fd / WORD_BITS], memory_order_relaxed) & bit_of(fd);
+	return atomic_load_explicit(&bits[(unsigned)fd / WORD_BITS], memory_order_relaxed) & bit_of(fd);
+}
+
+bool ownfd_is(int fd)
+{
+	return test(own, fd);
+}
+
+bool ownfd_watched(int fd)
+{
+	return test(watched, fd);
+}
+
+void ownfd_watch(int fd)
+{
+	if ((unsigned)fd < OWN_MAX)
+		atomic_fetch_or(&watched[(unsigned)fd / WORD_BITS], bit_of(fd));
+}
+
+void ownfd_unwatch(int fd)
+{
+	if ((unsigned)fd < OWN_MAX)
+		atomic_fetch_and(&watched[(unsigned)fd / WORD_BITS], ~bit_of(fd));
+}
+
+static int next(fd_bits bits, int fd)
+{
+	for (fd = MAX(fd, 0); fd < OWN_MAX; fd++) {
+		if (fd % (int)WORD_BITS == 0 && !bits[(unsigned)fd / WORD_BITS])
+			fd += WORD_BITS - 1;
+		else if (test(bits, fd))
+			return fd;
+	}
+	return -1;
 }
 
 int ownfd_next(int fd)
 {
-	if (atomic_load_explicit(&own_count, memory_order_relaxed) == 0)
-		return -1;
-	for (fd = MAX(fd, 0); fd < OWN_MAX; fd++) {
-		if (fd % (int)WORD_BITS == 0 && !own[(unsigned)fd / WORD_BITS])
-			fd += WORD_BITS - 1;
-		else if (ownfd_is(fd))
-			return fd;
-	}
-	return -1;
+	return atomic_load_explicit(&own_count, memory_order_relaxed) ? next(own, fd) : -1;
+}
+
+int ownfd_next_watched(int fd)
+{
+	return atomic_load_explicit(&space.tracked, memory_order_relaxed) ? next(watched, fd) : -1;
 }
 
 static void mark(int fd)

@@ -25,4 +25,11 @@ int ownfd_next(int fd);
  * number; the caller of ownfd_adopt() learns it through `moved`. */
 int ownfd_evade(int fd, void (*moved)(int from, int to));
 
+/* Descriptors of the program that a shared file mapping was made from: only these matter when
+ * they are closed. */
+void ownfd_watch(int fd);
+bool ownfd_watched(int fd);
+int ownfd_next_watched(int fd); /* the first >= fd, or -1 */
+void ownfd_unwatch(int fd);
+
 #endif

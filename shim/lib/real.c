@@ -51,7 +51,7 @@ static long raw_syscall(long nr, ...)
 #define NOTHING(...)
 #pragma GCC diagnostic push
 #pragma GCC diagnostic ignored "-Wunused-parameter"
-PINSTAGE_HOOKS(RAW_FUNCTION, NOTHING, NOTHING)
+PINSTAGE_HOOKS(RAW_FUNCTION, RAW_FUNCTION, NOTHING, NOTHING)
 #pragma GCC diagnostic pop
 
 /* A library that the program loaded with RTLD_LOCAL is not in our search order: ask for it by
@@ -101,7 +101,7 @@ static int bind_LIBURING(void **slot, const char *name)
 	return 0;
 }
 
-PINSTAGE_HOOKS(EARLY_FUNCTION, NOTHING, NOTHING)
+PINSTAGE_HOOKS(EARLY_FUNCTION, EARLY_FUNCTION, NOTHING, NOTHING)
 
 static void *early_mremap(void *addr, size_t old_len, size_t new_len, int flags, ...)
 {
@@ -128,7 +128,7 @@ static long early_syscall(long nr, ...)
 }
 
 #define EARLY_SLOT(library, type, name, ...) .name = early_##name,
-struct real_functions real = { PINSTAGE_HOOKS(EARLY_SLOT, EARLY_SLOT, NOTHING) };
+struct real_functions real = { PINSTAGE_HOOKS(EARLY_SLOT, EARLY_SLOT, EARLY_SLOT, NOTHING) };
 
 /* Two threads may do this at once: they store the same addresses. */
 int real_bind(void)
@@ -146,7 +146,7 @@ int real_bind(void)
 		__atomic_store_n((void **)&real.name, sym ? sym : (void *)raw_##name,              \
 				 __ATOMIC_RELEASE);                                                \
 	}
-	PINSTAGE_HOOKS(BIND, BIND, NOTHING)
+	PINSTAGE_HOOKS(BIND, BIND, BIND, NOTHING)
 	binding = false;
 	return 0;
 }
@@ -155,4 +155,9 @@ int real_bind(void)
 int sys_close(int fd)
 {
 	return real.close(fd);
+}
+
+ssize_t sys_read(int fd, void *buf, size_t n)
+{
+	return real.read(fd, buf, n);
 }

@@ -16,7 +16,7 @@
 struct real_functions {
 #define REAL_SLOT(library, type, name, params, ...) type(*name) params;
 #define REAL_NONE(alias, name)
-	PINSTAGE_HOOKS(REAL_SLOT, REAL_SLOT, REAL_NONE)
+	PINSTAGE_HOOKS(REAL_SLOT, REAL_SLOT, REAL_SLOT, REAL_NONE)
 #undef REAL_SLOT
 #undef REAL_NONE
 };

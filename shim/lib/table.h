@@ -10,6 +10,7 @@
  * needed while the loader is still starting the program, and an error for other libraries, which
  * may be loaded later or never.
  *
+ * N() rows are the same, but never return.
  * V() rows are the same, but variadic: their exported symbol and stand-in are written by hand.
  * A() rows are 64-bit names of the same function; A64(alias, name).
  *
@@ -23,7 +24,7 @@
 #define PINSTAGE_TABLE_H
 
 /* clang-format off */
-#define PINSTAGE_HOOKS(H, V, A) \
+#define PINSTAGE_HOOKS(H, N, V, A) \
 	H(LIBC, void *, mmap, (void *addr, size_t len, int prot, int flags, int fd, off_t off), \
 		(addr, len, prot, flags, fd, off), (void *)RAW(SYS_mmap, addr, len, prot, flags, fd, off)) \
 	A(mmap64, mmap) \
@@ -72,8 +73,8 @@
 	H(LIBC, int, fsync, (int fd), (fd), (int)RAW(SYS_fsync, fd)) \
 	H(LIBC, int, fdatasync, (int fd), (fd), (int)RAW(SYS_fdatasync, fd)) \
 	\
-	H(LIBC, void, _exit, (int status), (status), (void)RAW(SYS_exit_group, status)) \
-	H(LIBC, void, _Exit, (int status), (status), (void)RAW(SYS_exit_group, status)) \
+	N(LIBC, void, _exit, (int status), (status), (void)RAW(SYS_exit_group, status)) \
+	N(LIBC, void, _Exit, (int status), (status), (void)RAW(SYS_exit_group, status)) \
 	\
 	V(LIBC, long, syscall, (long nr, ...)) \
 	\
@@ -100,7 +101,7 @@
 #define EXPORT_H(library, type, name, ...) export name;
 #define EXPORT_A(alias, name) export alias;
 #define EXPORT_API(name) export name;
-PINSTAGE_HOOKS(EXPORT_H, EXPORT_H, EXPORT_A)
+PINSTAGE_HOOKS(EXPORT_H, EXPORT_H, EXPORT_H, EXPORT_A)
 PINSTAGE_API(EXPORT_API)
 #endif
 

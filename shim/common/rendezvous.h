@@ -1,0 +1,28 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Where a user's keeper is found. The place follows from the user's ID alone, never from the
+ * environment: /run/pinstage for root, /run/user/UID/pinstage where the system provides a
+ * directory for the user's session, /tmp/pinstage-UID otherwise. The directory must belong to
+ * the user and be closed to everybody else.
+ */
+#ifndef PINSTAGE_RENDEZVOUS_H
+#define PINSTAGE_RENDEZVOUS_H
+
+#include <sys/types.h>
+
+#define RENDEZVOUS_SOCKET "keeper.sock"
+#define RENDEZVOUS_LOCK "keeper.lock"
+#define RENDEZVOUS_LOG "keeper.log"
+
+/* Opens the directory (O_PATH-like descriptor usable with *at calls), making it if `create`.
+ * -ENOENT: not there; -EPERM: it is somebody else's or open to others; -errno. */
+int rendezvous_open(uid_t uid, int create);
+
+/* Connects to the keeper behind a directory from rendezvous_open() and checks that the other end
+ * belongs to `uid` or to root. -ECONNREFUSED or -ENOENT: nobody listens. */
+int rendezvous_connect(int dir, uid_t uid);
+
+/* Binds a listening socket there in place of what was. For the holder of the lock only. */
+int rendezvous_listen(int dir);
+
+#endif

@@ -1,0 +1,47 @@
+/* SPDX-License-Identifier: MIT */
+/* The kernel's own view of an address space: /proc/self/maps and smaps, parsed without libc's
+ * stdio and heap. */
+#ifndef PINSTAGE_VMAS_H
+#define PINSTAGE_VMAS_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#define VMA_READ 0x001
+#define VMA_WRITE 0x002
+#define VMA_EXEC 0x004
+#define VMA_SHARED 0x008
+#define VMA_MAYWRITE 0x010
+#define VMA_LOCKED 0x020
+#define VMA_DONTFORK 0x040
+#define VMA_UFFD 0x080 /* registered with somebody's userfaultfd */
+
+struct vma {
+	uintptr_t start, end;
+	uint64_t off;      /* bytes */
+	uint64_t dev, ino; /* as this file has them: not fstat's numbers; ino 0: no file */
+	unsigned flags;
+	unsigned pkey;
+};
+
+/* A header line "start-end perms off dev ino path": true if it is one. *ret_path points into
+ * `line`, or to its end. */
+bool vma_parse_header(const char *line, struct vma *v, const char **ret_path);
+
+/* Any other line of an entry: takes up what it says of v. */
+void vma_parse_detail(const char *line, struct vma *v);
+
+#define VMAS_MAPS "/proc/self/maps"   /* cheap: what the header line says */
+#define VMAS_SMAPS "/proc/self/smaps" /* all of struct vma; walks the page tables */
+
+/*
+ * Calls each() for every mapping, in order of address; a non-zero return ends the scan and is
+ * returned. `path` is valid during the call. *ret_count, if not NULL, is the number of mappings
+ * seen. `buf` is working space, at least 16 KiB. -errno.
+ */
+int vmas_scan(const char *from, char *buf, size_t size,
+	      int (*each)(const struct vma *v, const char *path, void *arg), void *arg,
+	      size_t *ret_count);
+
+#endif

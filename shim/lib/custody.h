@@ -1,0 +1,38 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Getting hold of a descriptor for a mapped file without harm: the keeper needs one, and the
+ * program may have closed its own long ago. Closing any descriptor of a file drops all POSIX
+ * locks that the process holds on it, so none is ever opened in the program's own table.
+ */
+#ifndef PINSTAGE_CUSTODY_H
+#define PINSTAGE_CUSTODY_H
+
+#include "common/proto.h"
+#include "common/vmas.h"
+#include "lib/scratch.h"
+#include "lib/space.h"
+
+struct custody {
+	struct inode_key key;
+	uint64_t size;
+	long fs_type;
+	/* how custody_send() comes by it: */
+	int fd;           /* the program's own, or */
+	int lot;          /* parked in flight, or */
+	const char *path; /* by name */
+};
+
+/* Finds a descriptor, open for reading and writing, of the file behind mapping v, and proves that
+ * it is that file by mapping a page of it and comparing what the kernel says of both. `f` is what
+ * the records say, or NULL. Lock held. */
+int custody_find(struct custody *c, const struct vma *v, const char *path, struct file *f,
+		 struct scratch *scratch, enum reason *ret_why);
+
+/* For keeper_call_via(): sends m with the descriptor. `arg` is the struct custody. */
+int custody_send(int sock, struct msg *m, void *arg);
+
+/* The program is about to close its descriptor of f: keep one in flight for as long as the file
+ * is mapped (the mapping keeps the open file description alive anyway). Lock held. */
+void custody_park(struct file *f, int fd);
+
+#endif

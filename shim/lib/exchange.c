@@ -1,0 +1,193 @@
+/* SPDX-License-Identifier: MIT */
+#include "lib/exchange.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/mman.h>
+
+#include "lib/policy.h"
+#include "lib/real.h"
+
+#define SCAN_BUFFER (64UL * 1024)
+
+int exchange_fail(enum reason *ret_why, enum reason why, int err)
+{
+	*ret_why = why;
+	return err;
+}
+
+static bool is_saved(const struct file *f, uintptr_t addr)
+{
+	struct area *a;
+
+	for (a = areas_first(&space.areas, 0, UINTPTR_MAX); a; a = areas_next(a, UINTPTR_MAX))
+		if (a->file == f && a->saved && addr >= a->saved && addr < a->saved + (a->end - a->start))
+			return true;
+	return false;
+}
+
+static int add_place(struct exchange *x, const struct vma *v, uintptr_t start, uintptr_t end, uint64_t off)
+{
+	struct place *p;
+
+	x->why = policy_mapping(v);
+	if (x->why != REASON_NONE)
+		return -EBUSY;
+	if (x->n == x->max) {
+		x->why = REASON_NO_MEMORY;
+		return -ENOMEM;
+	}
+	p = &x->place[x->n++];
+	p->span.addr = (void *)start;
+	p->span.len = end - start;
+	p->off = off;
+	p->flags = v->flags;
+	p->pkey = v->pkey;
+	return 0;
+}
+
+/* Every shared mapping of the file that overlaps the range, whoever made it and however. */
+static int alias_each(const struct vma *v, const char *path, void *arg)
+{
+	struct exchange *x = arg;
+	uint64_t vend = v->off + (v->end - v->start), lo, hi;
+
+	(void)path;
+	if (!(v->flags & VMA_SHARED) || v->dev != x->dev || v->ino != x->ino)
+		return 0;
+	lo = MAX(v->off, x->off);
+	hi = MIN(vend, x->end);
+	if (lo >= hi)
+		return 0;
+	if (x->hi && (v->end <= x->lo || v->start >= x->hi))
+		return 0;
+	if (!(v->flags & (VMA_READ | VMA_WRITE)) && is_saved(x->f, v->start))
+		return 0;
+	return add_place(x, v, v->start + (lo - v->off), v->start + (hi - v->off), lo);
+}
+
+/* Every mapping at the addresses where the segment stands, in pieces of equal properties. */
+static int staged_each(const struct vma *v, const char *path, void *arg)
+{
+	struct exchange *x = arg;
+	struct area *a;
+	uintptr_t lo, hi;
+	int err = 0;
+
+	(void)path;
+	for (a = areas_first(&space.areas, v->start, v->end); a && !err; a = areas_next(a, v->end)) {
+		if (a->seg != x->s)
+			continue;
+		lo = MAX(a->start, v->start);
+		hi = MIN(a->end, v->end);
+		err = add_place(x, v, lo, hi, a->off + (lo - a->start));
+		if (!err)
+			x->place[x->n - 1].saved = (void *)(a->saved + (lo - a->start));
+	}
+	return err;
+}
+
+static size_t max_map_count(void)
+{
+	static size_t count;
+	char text[32];
+	ssize_t n;
+	int fd;
+
+	if (count)
+		return count;
+	count = 65530; /* the kernel's default */
+	fd = open("/proc/sys/vm/max_map_count", O_RDONLY | O_CLOEXEC);
+	n = fd < 0 ? 0 : real.read(fd, text, sizeof(text) - 1);
+	if (fd >= 0)
+		real.close(fd);
+	if (n > 0) {
+		text[n] = '\0';
+		count = strtoul(text, NULL, 10);
+	}
+	return count;
+}
+
+static int find_places(struct exchange *x, int (*each)(const struct vma *, const char *, void *))
+{
+	char *buf = scratch_get(x->scratch, SCAN_BUFFER);
+	size_t count = 0;
+	int err;
+
+	x->max = 4096;
+	x->n = 0;
+	x->why = REASON_NONE;
+	x->place = scratch_get(x->scratch, x->max * sizeof(*x->place));
+	if (!buf || !x->place)
+		return exchange_fail(&x->why, REASON_NO_MEMORY, -ENOMEM);
+	err = vmas_scan(VMAS_SMAPS, buf, SCAN_BUFFER, each, x, &count);
+	if (err && x->why == REASON_NONE)
+		x->why = REASON_NO_MEMORY;
+	if (!err && x->n == 0)
+		return exchange_fail(&x->why, REASON_CHANGED, -ESTALE);
+	/* Opening a curtain must not meet the limit on mappings. */
+	if (!err && count + 8 * x->n + 64 > max_map_count())
+		return exchange_fail(&x->why, REASON_NO_MEMORY, -ENOMEM);
+	return err;
+}
+
+int exchange_prot(unsigned flags)
+{
+	return (flags & VMA_READ ? PROT_READ : 0) | (flags & VMA_WRITE ? PROT_WRITE : 0) |
+	       (flags & VMA_EXEC ? PROT_EXEC : 0);
+}
+
+void *exchange_map_segment(struct exchange *x, const struct place *p)
+{
+	const off_t at = (off_t)(p->off - x->s->off);
+	const int prot = exchange_prot(p->flags);
+	char name[64];
+	void *m;
+
+	if (p->flags & VMA_MAYWRITE) {
+		m = real.mmap(NULL, p->span.len, prot, MAP_SHARED, x->s->memfd, at);
+	} else {
+		if (x->memfd_ro < 0) {
+			snprintf(name, sizeof(name), "/proc/self/fd/%d", x->s->memfd);
+			x->memfd_ro = open(name, O_RDONLY | O_CLOEXEC);
+		}
+		m = real.mmap(NULL, p->span.len, prot, MAP_SHARED, x->memfd_ro, at);
+	}
+	if (m == MAP_FAILED)
+		return NULL;
+	(void)real.madvise(m, p->span.len, MADV_DONTDUMP);
+	if (p->flags & VMA_DONTFORK)
+		(void)real.madvise(m, p->span.len, MADV_DONTFORK);
+	if (p->pkey)
+		(void)pkey_mprotect(m, p->span.len, prot, (int)p->pkey);
+	return m;
+}
+
+void *exchange_map_again(const struct place *p)
+{
+	void *m = real.mremap(p->span.addr, 0, p->span.len, MREMAP_MAYMOVE, NULL);
+
+	if (m == MAP_FAILED)
+		return NULL;
+	(void)munlock(m, p->span.len);
+	return m;
+}
+
+int exchange_find_aliases(struct exchange *x)
+{
+	return find_places(x, alias_each);
+}
+
+int exchange_find_staged(struct exchange *x)
+{
+	return find_places(x, staged_each);
+}
+
+void exchange_close(struct exchange *x)
+{
+	if (x->memfd_ro >= 0)
+		real.close(x->memfd_ro);
+	x->memfd_ro = -1;
+}

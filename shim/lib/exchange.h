@@ -1,0 +1,57 @@
+/* SPDX-License-Identifier: MIT */
+/* The addresses at which one exchange of backing happens, and the mappings prepared for it. */
+#ifndef PINSTAGE_EXCHANGE_H
+#define PINSTAGE_EXCHANGE_H
+
+#include <stdbool.h>
+
+#include "common/reason.h"
+#include "common/vmas.h"
+#include "lib/curtain.h"
+#include "lib/scratch.h"
+#include "lib/space.h"
+
+/* One stretch of addresses with one set of properties. */
+struct place {
+	struct curtain_span span;
+	uint64_t off; /* in the file */
+	unsigned flags, pkey;
+	void *saved; /* where the file's own mapping is kept */
+};
+
+struct exchange {
+	struct segment *s;
+	struct file *f;
+	uint64_t dev, ino; /* of the mapping, as the kernel's maps say */
+	uint64_t off, end; /* of the file */
+	uintptr_t lo, hi;  /* only addresses in [lo, hi); hi 0: all */
+	struct place *place;
+	struct curtain_span *span; /* of the places, while the curtain is drawn */
+	size_t n, max;
+	enum reason why;
+	int memfd_ro; /* -1, or a read-only description of the segment's memfd */
+	struct scratch *scratch;
+};
+
+int exchange_fail(enum reason *ret_why, enum reason why, int err);
+
+/* Fills in the places: every shared mapping of the file that overlaps [off, end), whoever made it
+ * and however; or every address where the segment stands now. -errno with x->why. */
+int exchange_find_aliases(struct exchange *x);
+int exchange_find_staged(struct exchange *x);
+
+/* A mapping of the segment's memory with the properties of place p. A mapping that the program
+ * could never make writable comes from a read-only description, for the keeper's last word
+ * (F_SEAL_WRITE) counts every mapping that could be. Native file mappings are not dumped unless
+ * asked for; a memfd would be. */
+void *exchange_map_segment(struct exchange *x, const struct place *p);
+
+/* A second mapping of the same file at the same offset, made from the mapping itself: no
+ * descriptor needed, and the same open file description. Unlocked, so that it holds no page. */
+void *exchange_map_again(const struct place *p);
+
+int exchange_prot(unsigned vma_flags);
+
+void exchange_close(struct exchange *x);
+
+#endif

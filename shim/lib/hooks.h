@@ -1,0 +1,16 @@
+/* SPDX-License-Identifier: MIT */
+/* on_<name>() for every row of the table: our logic, with the original's contract. */
+#ifndef PINSTAGE_HOOKS_H
+#define PINSTAGE_HOOKS_H
+
+#include "lib/real.h"
+
+#define ON_DECLARE(library, type, name, params, ...) type on_##name params;
+#define ON_NONE(...)
+PINSTAGE_HOOKS(ON_DECLARE, ON_DECLARE, ON_NONE, ON_NONE)
+
+/* The variadic ones, with their arguments taken apart. */
+void *on_mremap(void *addr, size_t old_len, size_t new_len, int flags, void *to);
+long on_syscall(long nr, long a, long b, long c, long d, long e, long f);
+
+#endif

@@ -1,0 +1,107 @@
+/* SPDX-License-Identifier: MIT */
+/* Descriptors: ours stay out of the program's way, and a mapped file's last one is kept in
+ * flight. close() is async-signal-safe and stays so: what is not watched goes straight through. */
+#include <errno.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "lib/custody.h"
+#include "lib/hooks.h"
+#include "lib/init.h"
+#include "lib/keeper.h"
+#include "lib/log.h"
+#include "lib/ownfd.h"
+#include "lib/space.h"
+
+/* A watched descriptor goes. POSIX locks go with it natively, so this is the moment to keep one
+ * of our own. */
+static void leaving(int fd)
+{
+	struct space_guard g;
+	struct file *f;
+	struct stat st;
+	int saved = errno;
+
+	if (!space_lock(&g))
+		return;
+	ownfd_unwatch(fd);
+	if (fstat(fd, &st) == 0 && S_ISREG(st.st_mode)) {
+		f = space_file((struct inode_key){ st.st_dev, st.st_ino }, false);
+		if (f && f->fd == fd) {
+			f->fd = -1;
+			if (f->areas)
+				custody_park(f, fd);
+		}
+	}
+	space_unlock(&g);
+	errno = saved;
+}
+
+static void moved(int from, int to)
+{
+	keeper_fd_moved(from, to);
+	space_fd_moved(from, to);
+	log_fd_moved(from, to);
+}
+
+int on_close(int fd)
+{
+	if (unlikely(ownfd_watched(fd)))
+		leaving(fd);
+	if (unlikely(ownfd_is(fd))) {
+		errno = EBADF; /* as far as the program can know */
+		return -1;
+	}
+	return real.close(fd);
+}
+
+/* In pieces around ours. */
+int on_close_range(unsigned int first, unsigned int last, int flags)
+{
+	int own, ret = 0;
+	unsigned from = first;
+
+	if (first > last || flags)
+		return real.close_range(first, last, flags);
+	for (int fd = ownfd_next_watched((int)first); fd >= 0 && (unsigned)fd <= last;
+	     fd = ownfd_next_watched(fd + 1))
+		leaving(fd);
+	while (ret == 0 && (own = ownfd_next((int)from)) >= 0 && (unsigned)own <= last) {
+		if ((unsigned)own > from)
+			ret = real.close_range(from, (unsigned)own - 1, flags);
+		from = (unsigned)own + 1;
+	}
+	if (ret == 0 && from <= last)
+		ret = real.close_range(from, last, flags);
+	return ret;
+}
+
+void on_closefrom(int first)
+{
+	(void)on_close_range((unsigned)MAX(first, 0), ~0U, 0);
+}
+
+static int before_dup(int fd, int to)
+{
+	if (fd != to && unlikely(ownfd_watched(to)))
+		leaving(to);
+	if (unlikely(ownfd_is(fd))) {
+		errno = EBADF;
+		return -1;
+	}
+	if (unlikely(ownfd_is(to)) && space_is_ours() && ownfd_evade(to, moved) < 0) {
+		errno = EMFILE;
+		return -1;
+	}
+	return 0;
+}
+
+int on_dup2(int fd, int to)
+{
+	return before_dup(fd, to) < 0 ? -1 : real.dup2(fd, to);
+}
+
+int on_dup3(int fd, int to, int flags)
+{
+	return before_dup(fd, to) < 0 ? -1 : real.dup3(fd, to, flags);
+}

@@ -1,0 +1,254 @@
+/* SPDX-License-Identifier: MIT */
+/* The address space: what is mapped where is recorded; staged ranges stay true to their file. */
+#include <errno.h>
+#include <stdint.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+
+#include "lib/hooks.h"
+#include "lib/init.h"
+#include "lib/log.h"
+#include "lib/ownfd.h"
+#include "lib/stage.h"
+#include "lib/sync.h"
+
+static bool tracking(void)
+{
+	return atomic_load_explicit(&space.tracked, memory_order_relaxed) != 0;
+}
+
+static bool touches(uintptr_t start, size_t len)
+{
+	return areas_first(&space.areas, start, start + len) != NULL;
+}
+
+/* Records what now stands at p, and shows staged segments of the file there. Lock held. A mapping
+ * whose record or segments cannot be had is undone, which is what mmap() may do when short of
+ * memory. */
+static void *record(void *p, size_t len, struct file *f, int fd, uint64_t off)
+{
+	const uintptr_t start = (uintptr_t)p, end = start + page_up(len);
+	struct segment *orphans = NULL;
+	int err;
+
+	err = space_set(start, end, f, off, &orphans);
+	if (!err && f) {
+		f->fd = fd;
+		ownfd_watch(fd);
+		err = f->segments ? stage_show(f, start, end) : 0;
+	}
+	stage_release(orphans);
+	if (!err || !f || !f->segments)
+		return p;
+	real.munmap(p, len);
+	orphans = NULL;
+	(void)space_set(start, end, NULL, 0, &orphans);
+	stage_release(orphans);
+	errno = ENOMEM;
+	return MAP_FAILED;
+}
+
+static bool shared_file(int fd, int flags, struct stat *st)
+{
+	const int type = flags & MAP_TYPE;
+
+	return (type == MAP_SHARED || type == MAP_SHARED_VALIDATE) && !(flags & MAP_ANONYMOUS) &&
+	       fstat(fd, st) == 0 && S_ISREG(st->st_mode) && !ownfd_is(fd);
+}
+
+void *on_mmap(void *addr, size_t len, int prot, int flags, int fd, off_t off)
+{
+	const int type = flags & MAP_TYPE;
+	const bool fixed = flags & (MAP_FIXED | MAP_FIXED_NOREPLACE);
+	bool file = (type == MAP_SHARED || type == MAP_SHARED_VALIDATE) && !(flags & MAP_ANONYMOUS);
+	struct file *f = NULL;
+	struct space_guard g;
+	struct stat st;
+	int saved;
+	void *p;
+
+	if (likely((!file && !(fixed && tracking())) || !enabled) || !space_lock(&g))
+		return real.mmap(addr, len, prot, flags, fd, off);
+	saved = errno;
+	file = file && shared_file(fd, flags, &st);
+	errno = saved;
+	if (pool_reserve(&space.areas.pool, 4)) {
+		space_unlock(&g);
+		errno = ENOMEM;
+		return MAP_FAILED;
+	}
+	if (file)
+		f = space_file((struct inode_key){ st.st_dev, st.st_ino }, true);
+	p = real.mmap(addr, len, prot, flags, fd, off);
+	saved = errno;
+	if (p != MAP_FAILED && (f || (fixed && touches((uintptr_t)p, len)))) {
+		errno = saved;
+		p = record(p, len, f, fd, (uint64_t)off);
+		saved = errno;
+	} else if (f) {
+		space_file_put(f);
+	}
+	space_unlock(&g);
+	errno = saved;
+	return p;
+}
+
+/* The unmapped range's changes are in the file before this returns: nothing keeps a reader from
+ * looking there now. */
+int on_munmap(void *addr, size_t len)
+{
+	const uintptr_t start = (uintptr_t)addr;
+	struct segment *orphans = NULL;
+	struct space_guard g;
+	int ret, saved;
+
+	if (likely(!tracking() || !enabled) || !space_lock(&g))
+		return real.munmap(addr, len);
+	if (!touches(start, len)) {
+		space_unlock(&g);
+		return real.munmap(addr, len);
+	}
+	if (pool_reserve(&space.areas.pool, 4)) {
+		space_unlock(&g);
+		errno = ENOMEM;
+		return -1;
+	}
+	saved = errno;
+	if (space.staged)
+		sync_before_unmap(start, start + page_up(len));
+	errno = saved;
+	ret = real.munmap(addr, len);
+	saved = errno;
+	if (ret == 0) {
+		(void)space_set(start, start + page_up(len), NULL, 0, &orphans);
+		stage_release(orphans);
+	}
+	space_unlock(&g);
+	errno = saved;
+	return ret;
+}
+
+/* Properties change behind no curtain: it would restore the old ones. */
+int on_mprotect(void *addr, size_t len, int prot)
+{
+	struct space_guard g;
+	int ret, saved;
+
+	if (likely(!tracking() || !enabled) || !space_lock(&g))
+		return real.mprotect(addr, len, prot);
+	ret = real.mprotect(addr, len, prot);
+	saved = errno;
+	space_unlock(&g);
+	errno = saved;
+	return ret;
+}
+
+int on_madvise(void *addr, size_t len, int advice)
+{
+	struct space_guard g;
+	struct segment *s;
+	enum reason why;
+	int ret, saved;
+
+	if (likely(!tracking() || !enabled) || !space_lock(&g))
+		return real.madvise(addr, len, advice);
+	/* Punching a hole is the file's business: it takes the range back first. */
+	if (advice == MADV_REMOVE)
+		while ((s = stage_at((uintptr_t)addr, (uintptr_t)addr + len)))
+			if (stage_retire(s, &why) < 0) {
+				space_unlock(&g);
+				errno = EBUSY;
+				return -1;
+			}
+	ret = real.madvise(addr, len, advice);
+	saved = errno;
+	space_unlock(&g);
+	errno = saved;
+	return ret;
+}
+
+/* The original comes first: it knows bad arguments, and serves what is not staged. MS_ASYNC and
+ * MS_INVALIDATE alone promise nothing that staged memory does not keep anyway. */
+int on_msync(void *addr, size_t len, int flags)
+{
+	int ret = real.msync(addr, len, flags), err;
+
+	if (likely(!space.staged) || ret < 0 || !(flags & MS_SYNC) || !enabled)
+		return ret;
+	err = sync_addresses((uintptr_t)addr, page_up(len), true);
+	if (err) {
+		errno = -err;
+		return -1;
+	}
+	return ret;
+}
+
+/* Part of a file shows natively what is staged elsewhere: end that. */
+static void retire_all(struct file *f)
+{
+	enum reason why;
+
+	while (f->segments)
+		if (stage_retire(f->segments, &why) < 0) {
+			log_event(EV_ERROR, "reason=\"a remapped range shows the file, not what is staged\" "
+					    "remedy=\"%s\"",
+				  reason_remedy(why));
+			return;
+		}
+}
+
+/* Recorded ranges that move take their records along. Staged ones are handed back to the file
+ * first, so that the kernel sees the one mapping that the program thinks it has. */
+void *on_mremap(void *addr, size_t old_len, size_t new_len, int flags, void *to)
+{
+	const uintptr_t start = (uintptr_t)addr;
+	struct segment *orphans = NULL, *s;
+	struct file *f = NULL;
+	struct space_guard g;
+	enum reason why;
+	struct area *a;
+	uint64_t off = 0;
+	int saved, fd = -1;
+	void *p;
+
+	if (likely(!tracking() || !enabled) || !space_lock(&g))
+		return real.mremap(addr, old_len, new_len, flags, to);
+	if (pool_reserve(&space.areas.pool, 8)) {
+		space_unlock(&g);
+		errno = ENOMEM;
+		return MAP_FAILED;
+	}
+	while ((s = stage_at(start, start + MAX(page_up(old_len), page_size())))) {
+		if (stage_retire(s, &why) < 0) {
+			space_unlock(&g);
+			errno = why == REASON_IN_USE ? EAGAIN : ENOMEM;
+			return MAP_FAILED;
+		}
+	}
+	a = areas_first(&space.areas, start, start + 1);
+	if (a) {
+		f = a->file;
+		off = a->off + (start - a->start);
+		fd = f->fd;
+		f->areas++; /* its records may go below */
+	}
+	p = real.mremap(addr, old_len, new_len, flags, to);
+	saved = errno;
+	if (p != MAP_FAILED) {
+		if (old_len && !(flags & MREMAP_DONTUNMAP))
+			(void)space_set(start, start + page_up(old_len), NULL, 0, &orphans);
+		if (f || touches((uintptr_t)p, new_len))
+			(void)space_set((uintptr_t)p, (uintptr_t)p + page_up(new_len), f, off, &orphans);
+		if (f && f->segments && stage_show(f, (uintptr_t)p, (uintptr_t)p + page_up(new_len)) < 0)
+			retire_all(f);
+		stage_release(orphans);
+	}
+	if (f) {
+		f->areas--;
+		f->fd = fd;
+		space_file_put(f);
+	}
+	space_unlock(&g);
+	errno = saved;
+	return p;
+}

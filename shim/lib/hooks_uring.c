@@ -1,0 +1,158 @@
+/* SPDX-License-Identifier: MIT */
+/* io_uring's pin sites: registering fixed buffers, through liburing or by number. Every such pin
+ * is for writing, whatever is done with the buffer later. */
+#include <errno.h>
+
+#include "lib/hooks.h"
+#include "lib/init.h"
+#include "lib/pin.h"
+
+#ifndef IORING_REGISTER_USE_REGISTERED_RING
+#define IORING_REGISTER_USE_REGISTERED_RING (1U << 31)
+#endif
+
+int on_io_uring_register_buffers(struct io_uring *ring, const struct iovec *iov, unsigned n)
+{
+	int ret = real.io_uring_register_buffers(ring, iov, n);
+
+	if (pin_refused(ret) && pin_resolve("io_uring_register_buffers", iov, n, ret))
+		ret = real.io_uring_register_buffers(ring, iov, n);
+	return ret;
+}
+
+int on_io_uring_register_buffers_tags(struct io_uring *ring, const struct iovec *iov, const __u64 *tags,
+				      unsigned n)
+{
+	int ret = real.io_uring_register_buffers_tags(ring, iov, tags, n);
+
+	if (pin_refused(ret) && pin_resolve("io_uring_register_buffers_tags", iov, n, ret))
+		ret = real.io_uring_register_buffers_tags(ring, iov, tags, n);
+	return ret;
+}
+
+int on_io_uring_register_buffers_sparse(struct io_uring *ring, unsigned n)
+{
+	return real.io_uring_register_buffers_sparse(ring, n); /* pins nothing */
+}
+
+int on_io_uring_unregister_buffers(struct io_uring *ring)
+{
+	return real.io_uring_unregister_buffers(ring); /* staged ranges stay for the next time */
+}
+
+/* An update does as many slots as it can and says how many: the one behind them is what stopped
+ * it, and only asking again tells why. */
+int on_io_uring_register_buffers_update_tag(struct io_uring *ring, unsigned off, const struct iovec *iov,
+					    const __u64 *tags, unsigned n)
+{
+	bool resolved = false;
+	unsigned done = 0;
+	int ret;
+
+	for (;;) {
+		ret = real.io_uring_register_buffers_update_tag(ring, off + done, iov + done,
+								tags ? tags + done : NULL, n - done);
+		if (ret > 0) {
+			done += (unsigned)ret;
+			resolved = false;
+			if (done >= n)
+				return (int)done;
+			continue;
+		}
+		if (resolved || !pin_refused(ret) ||
+		    !pin_resolve("io_uring_register_buffers_update_tag", iov + done, n - done, ret))
+			return done ? (int)done : ret;
+		resolved = true;
+	}
+}
+
+/* Registration by number. `native` makes the call and returns -errno. */
+typedef int native_register(unsigned fd, unsigned opcode, const void *arg, unsigned n);
+
+static int update_by_number(native_register *native, unsigned fd, unsigned opcode, const void *arg,
+			    unsigned n, int ret)
+{
+	struct io_uring_rsrc_update2 u;
+	bool resolved = false;
+	unsigned done = 0;
+
+	if (n != sizeof(u) || !pin_copy_in(&u, arg, sizeof(u)))
+		return ret;
+	for (;;) {
+		if (ret > 0) {
+			done += (unsigned)ret;
+			u.offset += (unsigned)ret;
+			u.data += (unsigned)ret * sizeof(struct iovec);
+			u.tags += u.tags ? (unsigned)ret * sizeof(__u64) : 0;
+			u.nr -= MIN((unsigned)ret, u.nr);
+			resolved = false;
+			if (u.nr == 0)
+				return (int)done;
+		} else {
+			if (resolved || !pin_refused(ret) ||
+			    !pin_resolve("io_uring_register", (const struct iovec *)(uintptr_t)u.data, u.nr,
+					 ret))
+				return done ? (int)done : ret;
+			resolved = true;
+		}
+		ret = native(fd, opcode, &u, n);
+	}
+}
+
+static int register_by_number(native_register *native, unsigned fd, unsigned opcode, const void *arg,
+			      unsigned n)
+{
+	int ret = native(fd, opcode, arg, n);
+	struct io_uring_rsrc_register r;
+	const struct iovec *iov = arg;
+	unsigned count = n;
+
+	if (likely(!enabled))
+		return ret;
+	switch (opcode & ~IORING_REGISTER_USE_REGISTERED_RING) {
+	case IORING_REGISTER_BUFFERS_UPDATE:
+		return ret == 0 ? ret : update_by_number(native, fd, opcode, arg, n, ret);
+	case IORING_REGISTER_BUFFERS2:
+		if (!pin_refused(ret) || n != sizeof(r) || !pin_copy_in(&r, arg, sizeof(r)))
+			return ret;
+		iov = (const struct iovec *)(uintptr_t)r.data;
+		count = r.nr;
+		break;
+	case IORING_REGISTER_BUFFERS:
+		break;
+	default:
+		return ret;
+	}
+	if (pin_refused(ret) && pin_resolve("io_uring_register", iov, count, ret))
+		ret = native(fd, opcode, arg, n);
+	return ret;
+}
+
+static int native_liburing(unsigned fd, unsigned opcode, const void *arg, unsigned n)
+{
+	return real.io_uring_register(fd, opcode, arg, n);
+}
+
+static int native_syscall(unsigned fd, unsigned opcode, const void *arg, unsigned n)
+{
+	long ret = real.syscall(SYS_io_uring_register, fd, opcode, arg, n);
+
+	return ret < 0 ? -errno : (int)ret;
+}
+
+int on_io_uring_register(unsigned int fd, unsigned int opcode, const void *arg, unsigned int n)
+{
+	return register_by_number(native_liburing, fd, opcode, arg, n);
+}
+
+long on_syscall(long nr, long a, long b, long c, long d, long e, long f)
+{
+	int ret, saved;
+
+	if (likely(nr != SYS_io_uring_register))
+		return real.syscall(nr, a, b, c, d, e, f);
+	saved = errno;
+	ret = register_by_number(native_syscall, (unsigned)a, (unsigned)b, (const void *)c, (unsigned)d);
+	errno = ret < 0 ? -ret : saved;
+	return ret < 0 ? -1 : ret;
+}

@@ -1,0 +1,115 @@
+/* SPDX-License-Identifier: MIT */
+/* The library's beginning, its end, and fork(). */
+#include "lib/init.h"
+
+#include <dlfcn.h>
+#include <errno.h>
+#include <limits.h>
+#include <pthread.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/auxv.h>
+#include <unistd.h>
+
+#include "lib/hooks.h"
+#include "lib/keeper.h"
+#include "lib/log.h"
+#include "lib/space.h"
+#include "lib/sync.h"
+
+struct options options;
+bool enabled;
+uint64_t run_id;
+const char *library_path = "";
+
+static void before_fork(void)
+{
+	space_before_fork();
+}
+
+static void after_fork_parent(void)
+{
+	space_after_fork(false);
+}
+
+static void after_fork_child(void)
+{
+	keeper_after_fork();
+	space_after_fork(true);
+}
+
+/* What cannot be understood turns everything off: nothing is done on a guess. */
+static bool read_environment(void)
+{
+	const char *text, *expected, *bad = NULL, *bad_expected = "";
+	char value[256];
+	bool log_ok;
+
+	options_default(&options);
+	for (size_t i = 0; i < option_count; i++) {
+		text = getenv(option_table[i].variable);
+		if (text && option_set(&options, &option_table[i], text, &expected) < 0 && !bad) {
+			bad = option_table[i].variable;
+			bad_expected = expected;
+		}
+	}
+	if (options.mode == MODE_OFF && !bad)
+		return false;
+	log_ok = log_open(options.log && *options.log ? options.log : NULL);
+	if (bad)
+		log_event(EV_ERROR,
+			  "setting=%s value=\"%s\" reason=\"not understood; nothing will be staged\" "
+			  "remedy=\"set it to %s\"",
+			  bad, log_escape(value, sizeof(value), getenv(bad)), bad_expected);
+	return !bad && log_ok;
+}
+
+static bool chosen(void)
+{
+	char exe[PATH_MAX];
+	ssize_t n = readlink("/proc/self/exe", exe, sizeof(exe) - 1);
+
+	if (n < 0)
+		return !options.only;
+	exe[n] = '\0';
+	if (options.only && !globs_match(options.only, exe))
+		return false;
+	return !options.exclude || !globs_match(options.exclude, exe);
+}
+
+__attribute__((constructor)) static void start(void)
+{
+	const char *run;
+	Dl_info info;
+
+	(void)real_bind();
+	(void)space_is_ours();
+	if (getauxval(AT_SECURE)) /* the environment is not its owner's */
+		return;
+	if (dladdr((void *)(uintptr_t)start, &info) && info.dli_fname)
+		library_path = info.dli_fname;
+	run = getenv("PINSTAGE_RUN");
+	run_id = run ? strtoull(run, NULL, 16) : 0;
+	if (!read_environment() || !chosen())
+		return;
+	pthread_atfork(before_fork, after_fork_parent, after_fork_child);
+	enabled = true;
+}
+
+__attribute__((destructor)) static void end(void)
+{
+	sync_everything();
+}
+
+void on__exit(int status)
+{
+	sync_everything();
+	real._exit(status);
+}
+
+void on__Exit(int status)
+{
+	sync_everything();
+	real._Exit(status);
+}

@@ -1,0 +1,37 @@
+/* SPDX-License-Identifier: MIT */
+/* The library's side of the conversation with the keeper. */
+#ifndef PINSTAGE_LIB_KEEPER_H
+#define PINSTAGE_LIB_KEEPER_H
+
+#include <stddef.h>
+
+#include "common/proto.h"
+
+/* Makes sure that a conversation is open, starting a keeper if there is none. */
+int keeper_connect(enum reason *ret_why);
+
+/*
+ * Sends *m with `n` descriptors and waits for the answer, which replaces *m; up to PROTO_FDS
+ * descriptors that came with it are in got[] (may be NULL if none are expected). Requests of
+ * several threads go side by side. Returns the answer's error or -errno, with *ret_why set.
+ * Neither allocates nor takes a lock that outlives the call's own bookkeeping: may be called
+ * behind a curtain, provided that keeper_connect() succeeded before.
+ */
+int keeper_call(struct msg *m, const int *fds, size_t n, int *got, enum reason *ret_why);
+
+/*
+ * The same, but the request is sent by send(sock, m, arg), which may run in a shadow child.
+ */
+int keeper_call_via(struct msg *m, int (*send)(int sock, struct msg *m, void *arg), void *arg, int *got,
+		    enum reason *ret_why);
+
+/* Whether anything was ever said to a keeper by this process. */
+int keeper_known(void);
+
+/* In a forked child: the parent's conversations are not ours. */
+void keeper_after_fork(void);
+
+/* dup2() onto one of our sockets. */
+void keeper_fd_moved(int from, int to);
+
+#endif

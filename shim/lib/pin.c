@@ -1,0 +1,275 @@
+/* SPDX-License-Identifier: MIT */
+#include "lib/pin.h"
+
+#include <errno.h>
+#include <limits.h>
+#include <stdint.h>
+#include <string.h>
+#include <sys/uio.h>
+#include <unistd.h>
+
+#include "lib/init.h"
+#include "lib/log.h"
+#include "lib/policy.h"
+#include "lib/stage.h"
+
+#define SCAN_BUFFER (64UL * 1024)
+#define IOV_MOST 16384 /* IORING_MAX_REG_BUFFERS */
+#define PIECES_MOST 131072
+
+/* A stretch of one mapping that the request covers. */
+struct piece {
+	struct vma v; /* start, end and off cut to the stretch */
+	enum piece_kind kind;
+	const char *path;
+};
+
+struct request {
+	const struct iovec *iov; /* our copy */
+	uintptr_t lo, hi;        /* of all ranges, page-aligned */
+	size_t n;
+	struct piece *piece;
+	size_t pieces, next;
+	struct scratch *scratch;
+	uint64_t path_dev, path_ino; /* of the path copied last */
+	const char *path;
+};
+
+bool pin_copy_in(void *dst, const void *src, size_t n)
+{
+	struct iovec to = { dst, n }, from = { (void *)(uintptr_t)src, n };
+
+	return process_vm_readv(getpid(), &to, 1, &from, 1, 0) == (ssize_t)n;
+}
+
+/* The same path for all pieces of a file: copied once. */
+static const char *keep_path(struct request *r, const struct vma *v, const char *path)
+{
+	char *copy;
+
+	if (r->path && r->path_dev == v->dev && r->path_ino == v->ino)
+		return r->path;
+	copy = scratch_get(r->scratch, strlen(path) + 1);
+	if (!copy)
+		return "";
+	strcpy(copy, path);
+	r->path_dev = v->dev;
+	r->path_ino = v->ino;
+	return r->path = copy;
+}
+
+static int piece_each(const struct vma *v, const char *path, void *arg)
+{
+	struct request *r = arg;
+	uintptr_t lo = MAX(v->start, r->lo), hi = MIN(v->end, r->hi);
+	struct piece *p;
+
+	if (lo >= hi)
+		return 0;
+	if (r->pieces == PIECES_MOST)
+		return -ENOMEM;
+	p = &r->piece[r->pieces++];
+	p->v = *v;
+	p->v.start = lo;
+	p->v.end = hi;
+	p->v.off = v->off + (lo - v->start);
+	p->kind = policy_classify(v, path);
+	p->path = p->kind == PIECE_OFFENDER ? keep_path(r, v, path) : "";
+	return 0;
+}
+
+static enum reason copy_ranges(struct request *r, const struct iovec *iov, size_t n)
+{
+	struct iovec *copy;
+	uintptr_t start;
+	size_t i;
+
+	if (n == 0 || n > IOV_MOST)
+		return REASON_BAD_RANGE;
+	copy = scratch_get(r->scratch, n * sizeof(*copy));
+	if (!copy || !pin_copy_in(copy, iov, n * sizeof(*copy)))
+		return REASON_BAD_RANGE;
+	r->iov = copy;
+	r->n = n;
+	r->lo = UINTPTR_MAX;
+	r->hi = 0;
+	for (i = 0; i < n; i++) {
+		start = (uintptr_t)copy[i].iov_base;
+		if (copy[i].iov_len == 0 && start == 0)
+			continue; /* an empty slot */
+		if (copy[i].iov_len == 0 || start + copy[i].iov_len < start ||
+		    start + copy[i].iov_len > UINTPTR_MAX - page_size())
+			return REASON_BAD_RANGE;
+		r->lo = MIN(r->lo, page_down(start));
+		r->hi = MAX(r->hi, page_up(start + copy[i].iov_len));
+	}
+	return r->lo < r->hi ? REASON_NONE : REASON_BAD_RANGE;
+}
+
+/* The first piece that ends behind addr. Pieces are in order. */
+static struct piece *piece_at(struct request *r, uintptr_t addr)
+{
+	size_t lo = 0, hi = r->pieces, mid;
+
+	while (lo < hi) {
+		mid = (lo + hi) / 2;
+		if (r->piece[mid].v.end > addr)
+			hi = mid;
+		else
+			lo = mid + 1;
+	}
+	return lo < r->pieces ? &r->piece[lo] : NULL;
+}
+
+/* What stands in the way of one range; *ret_offender says whether it has any. */
+static enum reason check_range(struct request *r, const struct iovec *iov, bool *ret_offender)
+{
+	uintptr_t at = page_down((uintptr_t)iov->iov_base);
+	const uintptr_t end = page_up((uintptr_t)iov->iov_base + iov->iov_len);
+	bool other = false;
+	struct piece *p;
+
+	*ret_offender = false;
+	for (p = piece_at(r, at); at < end; at = p->v.end, p++) {
+		if (!p || p == r->piece + r->pieces || p->v.start > at)
+			return REASON_NOT_MAPPED;
+		if (p->kind == PIECE_READ_ONLY)
+			return REASON_READ_ONLY;
+		if (p->kind == PIECE_OFFENDER)
+			*ret_offender = true;
+		else if (!areas_first(&space.areas, p->v.start, p->v.end))
+			other = true; /* not what we staged earlier */
+	}
+	return *ret_offender && other ? REASON_MIXED : REASON_NONE;
+}
+
+/* The arguments and the stack of the thread that waits must not lie behind the curtain. */
+static bool stack_inside(const struct request *r)
+{
+	uintptr_t here = (uintptr_t)__builtin_frame_address(0);
+
+	for (size_t i = 0; i < r->pieces; i++)
+		if (r->piece[i].kind == PIECE_OFFENDER && here >= r->piece[i].v.start &&
+		    here < r->piece[i].v.end)
+			return true;
+	return false;
+}
+
+/* Stages one range; ranges that lie side by side in one mapping are taken together. */
+static int stage_ranges(struct request *r, struct pin_context *ctx, enum reason *ret_why)
+{
+	size_t i = 0, j;
+	int err = 0;
+
+	while (i < r->n && !err) {
+		uintptr_t at = page_down((uintptr_t)r->iov[i].iov_base), end, stop;
+		struct piece *p;
+
+		if (r->iov[i].iov_len == 0) {
+			i++;
+			continue;
+		}
+		end = page_up((uintptr_t)r->iov[i].iov_base + r->iov[i].iov_len);
+		for (j = i + 1; j < r->n; j++) {
+			uintptr_t next = page_down((uintptr_t)r->iov[j].iov_base);
+
+			if (r->iov[j].iov_len == 0 || next > end || next < at)
+				break;
+			end = MAX(end, page_up((uintptr_t)r->iov[j].iov_base + r->iov[j].iov_len));
+		}
+		ctx->addr = (uintptr_t)r->iov[i].iov_base;
+		ctx->len = end - at;
+		for (p = piece_at(r, at); p && p < r->piece + r->pieces && at < end && !err; p++) {
+			stop = MIN(end, p->v.end);
+			if (p->kind == PIECE_OFFENDER)
+				err = stage_range(&p->v, p->path, p->v.off + (at - p->v.start),
+						  p->v.off + (stop - p->v.start), ctx, r->scratch,
+						  ret_why);
+			at = stop;
+		}
+		i = j;
+	}
+	return err;
+}
+
+static enum reason check(struct request *r, bool *ret_any)
+{
+	enum reason why = REASON_NONE;
+	bool offender;
+	char *buf = scratch_get(r->scratch, SCAN_BUFFER);
+
+	r->piece = scratch_get(r->scratch, PIECES_MOST * sizeof(*r->piece));
+	*ret_any = false;
+	if (!buf || !r->piece ||
+	    vmas_scan(VMAS_SMAPS, buf, SCAN_BUFFER, piece_each, r, NULL) < 0)
+		return REASON_NO_MEMORY;
+	for (size_t i = 0; i < r->n && why == REASON_NONE; i++) {
+		if (r->iov[i].iov_len == 0)
+			continue;
+		why = check_range(r, &r->iov[i], &offender);
+		*ret_any |= offender;
+	}
+	if (why == REASON_NONE && !*ret_any)
+		return REASON_NOT_SHARED_FILE;
+	if (why == REASON_NONE && stack_inside(r))
+		return REASON_STACK;
+	return why;
+}
+
+static void say(enum log_event_kind kind, const struct pin_context *ctx, const char *path, int err,
+		enum reason why)
+{
+	char name[512];
+
+	log_event(kind, "call=%s file=\"%s\" addr=%#lx len=%zu errno=%d reason=\"%s\" remedy=\"%s\"",
+		  ctx->call, log_escape(name, sizeof(name), path ? path : ""), ctx->addr, ctx->len, -err,
+		  reason_text(why), reason_remedy(why));
+}
+
+static bool resolve(struct request *r, struct pin_context *ctx, const struct iovec *iov, size_t n, int err)
+{
+	enum reason why = copy_ranges(r, iov, n);
+	bool any = false;
+
+	if (why == REASON_NONE) {
+		ctx->addr = (uintptr_t)r->iov[0].iov_base;
+		ctx->len = r->iov[0].iov_len;
+		why = check(r, &any);
+	}
+	if (why == REASON_NONE && options.mode != MODE_STAGE) {
+		say(options.mode == MODE_LOG ? EV_PIN : EV_DENY, ctx, r->path, err, why);
+		return false;
+	}
+	if (why == REASON_NONE && stage_ranges(r, ctx, &why) == 0)
+		return true;
+	say(EV_REFUSE, ctx, r->path, err, why);
+	return false;
+}
+
+bool pin_resolve(const char *call, const struct iovec *iov, size_t n, int err)
+{
+	struct pin_context ctx = { .call = call, .addr = (uintptr_t)iov };
+	struct request r = { 0 };
+	struct scratch scratch;
+	struct space_guard g;
+	int saved = errno;
+	bool yes = false;
+
+	if (!enabled)
+		return false;
+	if (!space_lock(&g)) {
+		say(EV_REFUSE, &ctx, NULL, err, REASON_FOREIGN_PROCESS);
+		errno = saved;
+		return false;
+	}
+	if (scratch_open(&scratch) == 0) {
+		r.scratch = &scratch;
+		yes = resolve(&r, &ctx, iov, n, err);
+		scratch_close(&scratch);
+	} else {
+		say(EV_REFUSE, &ctx, NULL, err, REASON_NO_MEMORY);
+	}
+	space_unlock(&g);
+	errno = saved;
+	return yes;
+}

@@ -1,0 +1,31 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * What every pin site comes to: ranges that the kernel would not pin. A pin site is a small
+ * function that makes the real call, and if that was refused turns its arguments into ranges,
+ * asks here, and makes the call again if the answer is yes.
+ */
+#ifndef PINSTAGE_PIN_H
+#define PINSTAGE_PIN_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <sys/uio.h>
+
+/* Whether a result of the real call may mean an offender: -EFAULT, or -EOPNOTSUPP on DAX. */
+static inline bool pin_refused(int err)
+{
+	return err == -14 /* EFAULT */ || err == -95 /* EOPNOTSUPP */;
+}
+
+/*
+ * The kernel answered `err` to `call` for these ranges, all to be pinned for writing. Stages what
+ * stands in the way, as policy says. True: everything that could be in the way is staged now, try
+ * again. False: let the refusal stand; what had to be said was said. `iov` points into the
+ * program's memory and may be bad. Keeps errno.
+ */
+bool pin_resolve(const char *call, const struct iovec *iov, size_t n, int err);
+
+/* Copies from memory that may not be readable: false instead of a signal. */
+bool pin_copy_in(void *dst, const void *src, size_t n);
+
+#endif

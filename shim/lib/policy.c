@@ -1,0 +1,89 @@
+/* SPDX-License-Identifier: MIT */
+#include "lib/policy.h"
+
+#include <linux/magic.h>
+#include <string.h>
+
+#include "common/util.h"
+
+#ifndef XFS_SUPER_MAGIC
+#define XFS_SUPER_MAGIC 0x58465342
+#endif
+#ifndef FUSE_SUPER_MAGIC
+#define FUSE_SUPER_MAGIC 0x65735546
+#endif
+#define CIFS_MAGIC 0xff534d42
+#define SMB2_MAGIC 0xfe534d42
+#define CEPH_MAGIC 0x00c36400
+#define BCACHEFS_MAGIC 0xca451a4e
+
+static const struct {
+	long type;
+	const char *name;
+	bool local; /* no other host can map the file */
+} fs[] = {
+	{ EXT4_SUPER_MAGIC, "ext4", true },
+	{ XFS_SUPER_MAGIC, "xfs", true },
+	{ BTRFS_SUPER_MAGIC, "btrfs", true },
+	{ F2FS_SUPER_MAGIC, "f2fs", true },
+	{ OVERLAYFS_SUPER_MAGIC, "overlay", true },
+	{ BCACHEFS_MAGIC, "bcachefs", false },
+	{ TMPFS_MAGIC, "tmpfs", false },
+	{ RAMFS_MAGIC, "ramfs", false },
+	{ HUGETLBFS_MAGIC, "hugetlbfs", false },
+	{ NFS_SUPER_MAGIC, "nfs", false },
+	{ CIFS_MAGIC, "cifs", false },
+	{ SMB2_MAGIC, "smb3", false },
+	{ CEPH_MAGIC, "ceph", false },
+	{ FUSE_SUPER_MAGIC, "fuse", false },
+};
+
+enum piece_kind policy_classify(const struct vma *v, const char *path)
+{
+	if (!(v->flags & VMA_SHARED) || v->ino == 0)
+		return PIECE_OTHER;
+	/* memfds, SysV and anonymous shared memory have an inode, too, but no file system. */
+	if (!strncmp(path, "/memfd:", 7) || !strncmp(path, "/dev/zero", 9) || !strncmp(path, "/SYSV", 5))
+		return PIECE_OTHER;
+	return v->flags & VMA_WRITE ? PIECE_OFFENDER : PIECE_READ_ONLY;
+}
+
+enum reason policy_mapping(const struct vma *v)
+{
+	if (v->flags & VMA_EXEC)
+		return REASON_EXECUTABLE;
+	if (v->flags & VMA_UFFD)
+		return REASON_IN_USE;
+	return REASON_NONE;
+}
+
+const char *policy_fs_name(long f_type)
+{
+	for (size_t i = 0; i < ARRAY_SIZE(fs); i++)
+		if (fs[i].type == f_type)
+			return fs[i].name;
+	return "unknown";
+}
+
+static bool listed(const char *list, const char *name)
+{
+	const size_t n = strlen(name);
+	const char *end;
+
+	for (; *list; list = *end ? end + 1 : end) {
+		end = strchrnul(list, ',');
+		if (*list == '+')
+			list++;
+		if ((size_t)(end - list) == n && !strncmp(list, name, n))
+			return true;
+	}
+	return false;
+}
+
+bool policy_fs_allowed(long f_type, const char *extra)
+{
+	for (size_t i = 0; i < ARRAY_SIZE(fs); i++)
+		if (fs[i].type == f_type)
+			return fs[i].local || (extra && listed(extra, fs[i].name));
+	return false;
+}

@@ -1,0 +1,222 @@
+/* SPDX-License-Identifier: MIT */
+#include "lib/space.h"
+
+#include <errno.h>
+#include <pthread.h>
+#include <sys/mman.h>
+#include <unistd.h>
+
+#include "lib/ownfd.h"
+#include "lib/real.h"
+
+static int file_cmp(const struct file *a, const struct file *b)
+{
+	return inode_key_cmp(a->key, b->key);
+}
+
+RB_HEAD(file_tree, file);
+#pragma GCC diagnostic push
+#pragma GCC diagnostic ignored "-Wunused-function"
+#pragma GCC diagnostic ignored "-Wmissing-prototypes"
+#pragma GCC diagnostic ignored "-Wcast-qual"
+#pragma GCC diagnostic ignored "-Wnull-dereference"
+#pragma GCC diagnostic ignored "-Wshadow"
+RB_GENERATE_INTERNAL(file_tree, file, node, file_cmp, static)
+#pragma GCC diagnostic pop
+
+struct space space = { .areas = AREAS_INIT };
+
+static struct file_tree files;
+static struct pool file_pool = POOL_INIT(struct file);
+static struct pool segment_pool = POOL_INIT(struct segment);
+static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
+static pid_t owner; /* 0: not known yet */
+static __thread bool inside __attribute__((tls_model("initial-exec")));
+
+bool space_is_ours(void)
+{
+	pid_t me = (pid_t)arch_syscall(SYS_getpid, 0, 0, 0, 0, 0, 0);
+
+	if (owner == 0)
+		owner = me;
+	return owner == me;
+}
+
+bool space_lock(struct space_guard *g)
+{
+	sigset_t all;
+
+	if (inside || !space_is_ours())
+		return false;
+	sigfillset(&all);
+	pthread_sigmask(SIG_SETMASK, &all, &g->mask);
+	pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, &g->cancel);
+	pthread_mutex_lock(&lock);
+	inside = true;
+	return true;
+}
+
+void space_unlock(struct space_guard *g)
+{
+	inside = false;
+	pthread_mutex_unlock(&lock);
+	pthread_setcancelstate(g->cancel, NULL);
+	pthread_sigmask(SIG_SETMASK, &g->mask, NULL);
+}
+
+static struct space_guard fork_guard;
+static bool fork_locked;
+
+void space_before_fork(void)
+{
+	struct space_guard g;
+
+	if (!space_lock(&g))
+		return;
+	fork_guard = g;
+	fork_locked = true;
+}
+
+void space_after_fork(bool child)
+{
+	struct space_guard g;
+
+	if (child)
+		owner = (pid_t)arch_syscall(SYS_getpid, 0, 0, 0, 0, 0, 0);
+	if (!fork_locked)
+		return;
+	fork_locked = false;
+	g = fork_guard;
+	space_unlock(&g);
+}
+
+struct file *space_file(struct inode_key key, bool create)
+{
+	struct file want = { .key = key }, *f;
+
+	f = file_tree_RB_FIND(&files, &want);
+	if (f || !create)
+		return f;
+	f = pool_get(&file_pool);
+	if (!f)
+		return NULL;
+	f->key = key;
+	f->fd = f->lot[0] = f->lot[1] = -1;
+	file_tree_RB_INSERT(&files, f);
+	return f;
+}
+
+void space_file_put(struct file *f)
+{
+	if (f->areas || f->segments)
+		return;
+	/* What is parked in flight goes with the sockets, and takes no lock along. */
+	if (f->lot[0] >= 0)
+		space.parked--;
+	ownfd_close(f->lot[0]);
+	ownfd_close(f->lot[1]);
+	file_tree_RB_REMOVE(&files, f);
+	pool_put(&file_pool, f);
+}
+
+static void forget(struct area *a, struct segment **ret_orphans)
+{
+	struct segment *s = a->seg, **at;
+	struct file *f = a->file;
+
+	if (a->saved)
+		real.munmap((void *)a->saved, a->end - a->start);
+	areas_remove(&space.areas, a);
+	atomic_fetch_sub(&space.tracked, 1);
+	f->areas--;
+	if (s && --s->areas == 0) {
+		for (at = &f->segments; *at != s; at = &(*at)->next)
+			;
+		*at = s->next;
+		atomic_fetch_sub(&space.staged, 1);
+		s->file = NULL;
+		s->next = *ret_orphans;
+		*ret_orphans = s;
+	}
+	space_file_put(f);
+}
+
+int space_set(uintptr_t start, uintptr_t end, struct file *f, uint64_t off, struct segment **ret_orphans)
+{
+	struct area *a;
+	int err;
+
+	if (f)
+		f->areas++; /* not to lose it below */
+	err = areas_isolate(&space.areas, start, end);
+	if (!err)
+		while ((a = areas_first(&space.areas, start, end)))
+			forget(a, ret_orphans);
+	if (!f)
+		return err;
+	if (!err && areas_add(&space.areas, start, end, off, f)) {
+		atomic_fetch_add(&space.tracked, 1);
+		return 0;
+	}
+	f->areas--;
+	space_file_put(f);
+	return -ENOMEM;
+}
+
+void space_fd_moved(int from, int to)
+{
+	struct space_guard g;
+	struct segment *s;
+	struct file *f;
+
+	if (!space_lock(&g))
+		return;
+	RB_FOREACH(f, file_tree, &files) {
+		for (int i = 0; i < 2; i++)
+			if (f->lot[i] == from)
+				f->lot[i] = to;
+		for (s = f->segments; s; s = s->next) {
+			s->memfd = s->memfd == from ? to : s->memfd;
+			s->ledger = s->ledger == from ? to : s->ledger;
+		}
+	}
+	space_unlock(&g);
+}
+
+struct segment *segment_new(void)
+{
+	struct segment *s = pool_get(&segment_pool);
+
+	if (s)
+		s->memfd = s->ledger = -1;
+	return s;
+}
+
+void segment_link(struct file *f, struct segment *s)
+{
+	struct segment **at = &f->segments;
+
+	while (*at && (*at)->off < s->off)
+		at = &(*at)->next;
+	s->file = f;
+	s->next = *at;
+	*at = s;
+	atomic_fetch_add(&space.staged, 1);
+}
+
+void segment_free(struct segment *s)
+{
+	ownfd_close(s->memfd);
+	ownfd_close(s->ledger);
+	pool_put(&segment_pool, s);
+}
+
+struct segment *segment_find(struct file *f, uint64_t off, uint64_t end)
+{
+	struct segment *s;
+
+	for (s = f->segments; s; s = s->next)
+		if (s->off < end && s->off + s->len > off)
+			return s;
+	return NULL;
+}

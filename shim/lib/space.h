@@ -1,0 +1,87 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * What the library knows of the program's address space: the files mapped shared, the areas they
+ * back, the segments that stand there instead. One instance, one lock.
+ *
+ * The lock is taken before anything changes the backing of tracked addresses and is held until it
+ * has changed, original call included: an exchange and a munmap() must not cross. Signals are
+ * blocked while it is held, so no handler meets it taken by its own thread.
+ */
+#ifndef PINSTAGE_SPACE_H
+#define PINSTAGE_SPACE_H
+
+#include <signal.h>
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <sys/types.h>
+
+#include "common/util.h"
+#include "lib/areas.h"
+
+struct segment {
+	struct segment *next; /* of the same file, by offset */
+	struct file *file;
+	uint64_t id;       /* the keeper's */
+	uint64_t off, len; /* bytes of the file, page-aligned */
+	int memfd;         /* own descriptors: the memory, and what a new keeper needs to know */
+	int ledger;
+	unsigned areas; /* that show it in this process */
+};
+
+struct file {
+	RB_ENTRY(file) node;
+	struct inode_key key;
+	int fd;       /* the program's descriptor when last seen, or -1: a hint, always verified */
+	int lot[2];   /* socket pair with a descriptor parked in flight, or -1 */
+	unsigned areas;
+	struct segment *segments;
+};
+
+struct space {
+	struct areas areas;
+	atomic_uint tracked; /* areas; 0: the hooks on the address space pass everything */
+	atomic_uint staged;  /* segments; 0: the hooks on files pass everything */
+	atomic_uint swaps;   /* odd while a curtain is drawn */
+	unsigned parked;     /* files with a descriptor in flight */
+};
+
+extern struct space space;
+
+struct space_guard {
+	sigset_t mask;
+	int cancel;
+};
+
+/* False if this thread is already inside (it may not wait for itself), or if the process is a
+ * child that shares or copied our memory without fork(): the caller passes the call through. */
+bool space_lock(struct space_guard *g);
+void space_unlock(struct space_guard *g);
+
+/* Whether this process is the one that the records are about. */
+bool space_is_ours(void);
+
+/* For fork(). */
+void space_before_fork(void);
+void space_after_fork(bool child);
+
+/* All with the lock held: */
+
+struct file *space_file(struct inode_key key, bool create);
+void space_file_put(struct file *f); /* frees it when nothing refers to it */
+
+/* [start, end) is now backed by `f` natively (f NULL: by nothing we track). Whatever was recorded
+ * there is gone; segments with no area left are appended to *ret_orphans. -ENOMEM: then nothing
+ * is recorded for the range, which only means that it cannot be staged. */
+int space_set(uintptr_t start, uintptr_t end, struct file *f, uint64_t off, struct segment **ret_orphans);
+
+/* A descriptor of ours has another number now. Takes the lock. */
+void space_fd_moved(int from, int to);
+
+struct segment *segment_new(void);
+void segment_link(struct file *f, struct segment *s);
+void segment_free(struct segment *s); /* closes its descriptors; must have no area left */
+
+/* The first segment of f that overlaps [off, end), or NULL. */
+struct segment *segment_find(struct file *f, uint64_t off, uint64_t end);
+
+#endif

@@ -1,0 +1,481 @@
+/* SPDX-License-Identifier: MIT */
+#include "lib/stage.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <sys/mman.h>
+#include <time.h>
+
+#include "lib/custody.h"
+#include "lib/exchange.h"
+#include "lib/init.h"
+#include "lib/keeper.h"
+#include "lib/log.h"
+#include "lib/ownfd.h"
+#include "lib/policy.h"
+#include "lib/real.h"
+
+#define SCAN_BUFFER (64UL * 1024)
+#define FILL_CHUNK (1UL << 20)
+
+/* Mappings that were prepared and are not where the program sees them. */
+static void unmap_forward(struct exchange *x)
+{
+	for (size_t i = 0; i < x->n; i++)
+		if (x->place[i].span.forward)
+			real.munmap(x->place[i].span.forward, x->place[i].span.len);
+}
+
+static void unmap_backward(struct exchange *x, bool drawn_too)
+{
+	for (size_t i = 0; i < x->n; i++)
+		if (x->place[i].span.backward && (drawn_too || !x->place[i].span.drawn))
+			real.munmap(x->place[i].span.backward, x->place[i].span.len);
+}
+
+static int prepare_stage(struct exchange *x)
+{
+	size_t i;
+
+	for (i = 0; i < x->n; i++) {
+		struct place *p = &x->place[i];
+
+		p->span.forward = exchange_map_segment(x, p);
+		p->span.backward = exchange_map_again(p);
+		p->saved = p->span.backward;
+		if (!p->span.forward || !p->span.backward)
+			return exchange_fail(&x->why, REASON_NO_MEMORY, -ENOMEM);
+	}
+	return 0;
+}
+
+static int prepare_retire(struct exchange *x)
+{
+	size_t i;
+
+	for (i = 0; i < x->n; i++) {
+		struct place *p = &x->place[i];
+
+		p->span.backward = NULL; /* made by back_to_segment(): no seal while it is there */
+		p->span.forward = p->saved;
+		if (real.mprotect(p->saved, p->span.len, exchange_prot(p->flags)) < 0)
+			return exchange_fail(&x->why, REASON_NO_MEMORY, -ENOMEM);
+	}
+	return 0;
+}
+
+static int ask(struct exchange *x, enum msg_type type)
+{
+	struct msg m;
+
+	msg_init(&m, type);
+	m.id = x->s->id;
+	return keeper_call(&m, NULL, 0, NULL, &x->why);
+}
+
+/* Copies by write(): a page that vanished with a truncation is EFAULT there, not SIGBUS. Every
+ * page of the segment shows at some place; the parts are taken where they are found first. */
+static int fill(struct exchange *x)
+{
+	uint64_t at = x->s->off, end = x->s->off + x->s->len, stop;
+	size_t i;
+	ssize_t n;
+
+	while (at < end) {
+		for (i = 0; i < x->n; i++)
+			if (x->place[i].flags & VMA_READ && at >= x->place[i].off &&
+			    at < x->place[i].off + x->place[i].span.len)
+				break;
+		if (i == x->n)
+			return -EFAULT;
+		stop = MIN(end, x->place[i].off + x->place[i].span.len);
+		while (at < stop) {
+			n = real.pwrite(x->s->memfd, (char *)x->place[i].saved + (at - x->place[i].off),
+					MIN(stop - at, FILL_CHUNK), (off_t)(at - x->s->off));
+			if (n <= 0)
+				return n < 0 ? -errno : -EIO;
+			at += (uint64_t)n;
+		}
+	}
+	return 0;
+}
+
+/*
+ * Behind the curtain. The order is what makes it exact (see docs/architecture.md): first the
+ * file's dirty pages are written, so that whatever touches the old pages afterwards (direct I/O
+ * in flight) leaves them dirty or referenced, which COMMIT finds.
+ */
+static int act_stage(void *arg)
+{
+	struct exchange *x = arg;
+	size_t i;
+	int err;
+
+	err = ask(x, MSG_CLEAN);
+	if (err)
+		return err;
+	err = fill(x);
+	if (err)
+		return exchange_fail(&x->why, err == -ENOMEM ? REASON_NO_MEMORY : REASON_PAST_EOF, err);
+	for (i = 0; i < x->n; i++)
+		(void)real.madvise(x->place[i].saved, x->place[i].span.len, MADV_DONTNEED);
+	return ask(x, MSG_COMMIT);
+}
+
+/* If changes could not be written after the memory was sealed, it comes back in a new memfd. */
+static int act_retire(void *arg)
+{
+	struct exchange *x = arg;
+	int fds[PROTO_FDS], err;
+	struct msg m;
+
+	msg_init(&m, MSG_RETIRE);
+	m.id = x->s->id;
+	err = keeper_call(&m, NULL, 0, fds, &x->why);
+	if (fds[0] >= 0) {
+		ownfd_close(x->s->memfd);
+		x->s->memfd = ownfd_adopt(fds[0]);
+	}
+	return err;
+}
+
+/* Threads wait for these mappings, and there is nothing else that could stand there. */
+static void back_to_segment(void *arg)
+{
+	const struct timespec pause = { .tv_nsec = 10 * 1000 * 1000 };
+	struct exchange *x = arg;
+	bool said = false;
+
+	for (size_t i = 0; i < x->n; i++) {
+		while (!(x->span[i].backward = exchange_map_segment(x, &x->place[i]))) {
+			if (!said)
+				log_event(EV_ERROR, "call=mmap errno=%d reason=\"cannot open the curtain; "
+						    "threads wait\" remedy=\"raise vm.max_map_count\"",
+					  errno);
+			said = true;
+			nanosleep(&pause, NULL);
+		}
+	}
+}
+
+static int run_curtain(struct exchange *x, int (*act)(void *), void (*back)(void *))
+{
+	struct curtain_span *span = scratch_get(x->scratch, x->n * sizeof(*span));
+	size_t i;
+	int err;
+
+	if (!span)
+		return exchange_fail(&x->why, REASON_NO_MEMORY, -ENOMEM);
+	for (i = 0; i < x->n; i++)
+		span[i] = x->place[i].span;
+	atomic_fetch_add(&space.swaps, 1);
+	x->span = span;
+	err = curtain_swap(span, x->n, act, back, x);
+	atomic_fetch_add(&space.swaps, 1);
+	for (i = 0; i < x->n; i++)
+		x->place[i].span = span[i];
+	if (err && x->why == REASON_NONE)
+		x->why = err == -EPERM || err == -ENOSYS ? REASON_NO_CURTAIN : REASON_NO_MEMORY;
+	for (i = 0; i < x->n; i++)
+		if (x->place[i].flags & VMA_LOCKED)
+			(void)mlock(x->place[i].span.addr, x->place[i].span.len);
+	return err;
+}
+
+static void record_staged(struct exchange *x)
+{
+	struct segment *orphans = NULL;
+	struct area *a;
+	uintptr_t start;
+	size_t i;
+
+	for (i = 0; i < x->n; i++) {
+		struct place *p = &x->place[i];
+
+		(void)real.mprotect(p->saved, p->span.len, PROT_NONE);
+		start = (uintptr_t)p->span.addr;
+		/* Cannot fail: nodes were reserved. */
+		(void)space_set(start, start + p->span.len, x->f, p->off, &orphans);
+		a = areas_first(&space.areas, start, start + 1);
+		a->seg = x->s;
+		a->saved = (uintptr_t)p->saved;
+		x->s->areas++;
+	}
+	segment_link(x->f, x->s);
+	if (orphans)
+		stage_release(orphans);
+}
+
+static void record_retired(struct exchange *x)
+{
+	struct area *a;
+
+	for (a = areas_first(&space.areas, 0, UINTPTR_MAX); a; a = areas_next(a, UINTPTR_MAX)) {
+		if (a->seg == x->s) {
+			a->seg = NULL;
+			a->saved = 0;
+		}
+	}
+	x->s->areas = 0;
+}
+
+static int open_segment(struct exchange *x, struct custody *c)
+{
+	int fds[PROTO_FDS] = { -1, -1 }, err;
+	struct msg m;
+
+	msg_init(&m, MSG_STAGE);
+	m.key = c->key;
+	m.off = x->off;
+	m.len = x->end - x->off;
+	if (c->path)
+		snprintf(m.text, sizeof(m.text), "%s", c->path);
+	x->s = segment_new();
+	if (!x->s)
+		return exchange_fail(&x->why, REASON_NO_MEMORY, -ENOMEM);
+	x->s->off = x->off;
+	x->s->len = x->end - x->off;
+	err = keeper_call_via(&m, custody_send, c, fds, &x->why);
+	x->s->memfd = ownfd_adopt(fds[0]);
+	x->s->ledger = ownfd_adopt(fds[1]);
+	if (!err && (x->s->memfd < 0 || x->s->ledger < 0))
+		err = exchange_fail(&x->why, REASON_NO_FILES, -EMFILE);
+	x->s->id = m.id;
+	return err;
+}
+
+/* One gap, wholly unstaged. */
+static int stage_gap(struct exchange *x, struct custody *c, struct scratch *scratch)
+{
+	struct scratch sub = *scratch;
+	int err;
+
+	x->scratch = &sub;
+	x->memfd_ro = -1;
+	x->s = NULL;
+	err = exchange_find_aliases(x);
+	if (!err)
+		err = pool_reserve(&space.areas.pool, 4 * x->n) ?
+			      exchange_fail(&x->why, REASON_NO_MEMORY, -ENOMEM) :
+			      0;
+	if (err)
+		return err;
+	err = open_segment(x, c);
+	if (!err) {
+		err = prepare_stage(x);
+		if (!err)
+			err = run_curtain(x, act_stage, NULL);
+		if (err) {
+			unmap_forward(x);
+			unmap_backward(x, false);
+		}
+	}
+	exchange_close(x);
+	if (!err) {
+		record_staged(x);
+		return 0;
+	}
+	if (x->s && x->s->id) {
+		enum reason why = x->why;
+
+		ask(x, MSG_ABORT);
+		x->why = why;
+	}
+	if (x->s)
+		segment_free(x->s);
+	return err;
+}
+
+int stage_range(const struct vma *v, const char *path, uint64_t off, uint64_t end,
+		const struct pin_context *ctx, struct scratch *scratch, enum reason *ret_why)
+{
+	struct exchange x = { .dev = v->dev, .ino = v->ino };
+	struct area *a = areas_first(&space.areas, v->start, v->end);
+	struct custody c;
+	struct segment *s;
+	char name[512];
+	int err;
+
+	err = custody_find(&c, v, path, a ? a->file : NULL, scratch, ret_why);
+	if (err)
+		return err;
+	if (!policy_fs_allowed(c.fs_type, options.fs))
+		return exchange_fail(ret_why, REASON_FILE_SYSTEM, -EOPNOTSUPP);
+	if (end > page_up(c.size))
+		return exchange_fail(ret_why, REASON_PAST_EOF, -EFAULT);
+	if (!c.path)
+		c.path = path; /* the keeper's, for people only; never opened when c.fd or c.lot is set */
+	x.f = space_file(c.key, true);
+	if (!x.f)
+		return exchange_fail(ret_why, REASON_NO_MEMORY, -ENOMEM);
+	x.f->areas++;
+	for (err = keeper_connect(ret_why); !err && off < end; off = x.end) {
+		s = segment_find(x.f, off, end);
+		if (s && s->off <= off) {
+			x.end = s->off + s->len;
+			continue;
+		}
+		x.off = off;
+		x.end = s ? s->off : end;
+		err = stage_gap(&x, &c, scratch);
+		*ret_why = x.why;
+		if (!err)
+			log_event(EV_STAGE,
+				  "call=%s file=\"%s\" fs=%s offset=%lu len=%lu addr=%#lx places=%zu",
+				  ctx->call, log_escape(name, sizeof(name), path),
+				  policy_fs_name(c.fs_type), x.off, x.end - x.off, ctx->addr, x.n);
+	}
+	x.f->areas--;
+	space_file_put(x.f);
+	return err;
+}
+
+int stage_retire(struct segment *s, enum reason *ret_why)
+{
+	struct exchange x = {
+		.s = s, .f = s->file, .off = s->off, .end = s->off + s->len, .memfd_ro = -1
+	};
+	struct scratch scratch;
+	int err;
+
+	if (scratch_open(&scratch) < 0)
+		return exchange_fail(ret_why, REASON_NO_MEMORY, -ENOMEM);
+	x.scratch = &scratch;
+	err = exchange_find_staged(&x);
+	if (!err) {
+		err = prepare_retire(&x);
+		if (!err)
+			err = run_curtain(&x, act_retire, back_to_segment);
+		unmap_backward(&x, false);
+		for (size_t i = 0; i < x.n && err; i++)
+			(void)real.mprotect(x.place[i].saved, x.place[i].span.len, PROT_NONE);
+	}
+	exchange_close(&x);
+	if (!err) {
+		struct segment **at = &s->file->segments;
+
+		log_event(EV_RETIRE, "offset=%lu len=%lu", s->off, s->len);
+		record_retired(&x);
+		while (*at != s)
+			at = &(*at)->next;
+		*at = s->next;
+		atomic_fetch_sub(&space.staged, 1);
+		segment_free(s);
+	}
+	scratch_close(&scratch);
+	*ret_why = x.why;
+	return err;
+}
+
+/* The program has just made a mapping of a file that is staged in part. Nobody else knows its
+ * addresses yet, so no curtain is needed. */
+static int show_segment(struct exchange *x)
+{
+	struct segment *orphans = NULL;
+	struct area *a;
+	uintptr_t start;
+	int err;
+
+	err = exchange_find_aliases(x);
+	if (err || pool_reserve(&space.areas.pool, 4 * x->n))
+		return err ? err : -ENOMEM;
+	err = prepare_stage(x);
+	for (size_t i = 0; i < x->n && !err; i++) {
+		struct place *p = &x->place[i];
+
+		start = (uintptr_t)p->span.addr;
+		(void)real.madvise(p->saved, p->span.len, MADV_DONTNEED);
+		(void)real.mprotect(p->saved, p->span.len, PROT_NONE);
+		if (real.mremap(p->span.forward, p->span.len, p->span.len, MREMAP_MAYMOVE | MREMAP_FIXED,
+				p->span.addr) == MAP_FAILED) {
+			err = -errno;
+			break;
+		}
+		p->span.forward = p->span.backward = NULL;
+		(void)space_set(start, start + p->span.len, x->f, p->off, &orphans);
+		a = areas_first(&space.areas, start, start + 1);
+		a->seg = x->s;
+		a->saved = (uintptr_t)p->saved;
+		x->s->areas++;
+	}
+	if (err) {
+		unmap_forward(x);
+		unmap_backward(x, true);
+	}
+	return err;
+}
+
+struct first_vma {
+	uintptr_t addr;
+	struct vma v;
+};
+
+static int first_vma_each(const struct vma *v, const char *path, void *arg)
+{
+	struct first_vma *f = arg;
+
+	(void)path;
+	if (f->addr < v->start || f->addr >= v->end)
+		return 0;
+	f->v = *v;
+	return 1;
+}
+
+int stage_show(struct file *f, uintptr_t start, uintptr_t end)
+{
+	struct first_vma first = { .addr = start };
+	struct area *a = areas_first(&space.areas, start, end);
+	const uint64_t off = a ? a->off : 0, stop = off + (end - start);
+	struct scratch scratch, whole;
+	struct segment *s;
+	char *buf;
+	int err = 0;
+
+	if (!segment_find(f, off, stop))
+		return 0;
+	if (scratch_open(&whole) < 0)
+		return -ENOMEM;
+	buf = scratch_get(&whole, SCAN_BUFFER);
+	if (vmas_scan(VMAS_MAPS, buf, SCAN_BUFFER, first_vma_each, &first, NULL) != 1)
+		err = -ENOMEM;
+	for (s = f->segments; s && !err; s = s->next) {
+		struct exchange x = { .s = s, .f = f, .dev = first.v.dev, .ino = first.v.ino,
+				      .lo = start, .hi = end, .memfd_ro = -1 };
+
+		x.off = MAX(s->off, off);
+		x.end = MIN(s->off + s->len, stop);
+		if (x.off >= x.end)
+			continue;
+		scratch = whole;
+		x.scratch = &scratch;
+		err = show_segment(&x);
+		exchange_close(&x);
+	}
+	scratch_close(&whole);
+	return err;
+}
+
+struct segment *stage_at(uintptr_t start, uintptr_t end)
+{
+	struct area *a;
+
+	for (a = areas_first(&space.areas, start, end); a; a = areas_next(a, end))
+		if (a->seg)
+			return a->seg;
+	return NULL;
+}
+
+void stage_release(struct segment *orphans)
+{
+	struct segment *s;
+	enum reason why;
+	struct msg m;
+
+	while ((s = orphans)) {
+		orphans = s->next;
+		msg_init(&m, MSG_RELEASE);
+		m.id = s->id;
+		(void)keeper_call(&m, NULL, 0, NULL, &why);
+		segment_free(s);
+	}
+}

@@ -1,0 +1,43 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Staging and retiring: the choreography of records, keeper and curtain. pin.h decides what is
+ * staged, the hooks when something is retired or synced.
+ */
+#ifndef PINSTAGE_STAGE_H
+#define PINSTAGE_STAGE_H
+
+#include "common/reason.h"
+#include "common/vmas.h"
+#include "lib/scratch.h"
+#include "lib/space.h"
+
+/* What a line in the log says of a request. */
+struct pin_context {
+	const char *call; /* "io_uring_register_buffers" */
+	uintptr_t addr;   /* of the range that led here */
+	size_t len;
+};
+
+/*
+ * Stages [off, end) of the file behind mapping v, except what is staged already, at all addresses
+ * where this process maps it. 0, or -errno with *ret_why and everything as it was. Lock held.
+ */
+int stage_range(const struct vma *v, const char *path, uint64_t off, uint64_t end,
+		const struct pin_context *ctx, struct scratch *scratch, enum reason *ret_why);
+
+/* The way back: carries the segment's changes to the file and puts the file's own mapping in its
+ * place at all addresses. -EBUSY while somebody else uses or pins the memory. Lock held. */
+int stage_retire(struct segment *s, enum reason *ret_why);
+
+/* The program has just mapped f at [start, end): what is staged of it shows there, too. -ENOMEM:
+ * it cannot, and the mapping must not stay. Lock held. */
+int stage_show(struct file *f, uintptr_t start, uintptr_t end);
+
+/* The first segment that stands in [start, end), or NULL. Lock held. */
+struct segment *stage_at(uintptr_t start, uintptr_t end);
+
+/* These segments have no address left in this process: tell the keeper, which syncs them before
+ * it answers, and forget them. Lock held or not. */
+void stage_release(struct segment *orphans);
+
+#endif

@@ -1,0 +1,126 @@
+/* SPDX-License-Identifier: MIT */
+#include "lib/sync.h"
+
+#include <errno.h>
+#include <sys/stat.h>
+
+#include "lib/keeper.h"
+#include "lib/space.h"
+
+#define BATCH 32
+
+struct extent {
+	struct inode_key key;
+	uint64_t off, end;
+};
+
+static int sync_extent(const struct extent *e, bool durable)
+{
+	enum reason why;
+	struct msg m;
+
+	msg_init(&m, MSG_SYNC);
+	m.key = e->key;
+	m.off = e->off;
+	m.len = e->end - e->off;
+	m.flags = durable ? SYNC_DURABLE : 0;
+	return keeper_call(&m, NULL, 0, NULL, &why);
+}
+
+/* The staged parts of [*at, end), as extents of files; *at moves behind what was looked at. */
+static size_t collect(uintptr_t *at, uintptr_t end, struct extent *e)
+{
+	struct extent *last;
+	struct area *a;
+	size_t n = 0;
+
+	for (a = areas_first(&space.areas, *at, end); a; a = areas_next(a, end)) {
+		uintptr_t lo = MAX(*at, a->start), hi = MIN(end, a->end);
+		uint64_t off = a->off + (lo - a->start);
+
+		if (!a->seg)
+			continue;
+		last = n ? &e[n - 1] : NULL;
+		if (last && last->end == off && !inode_key_cmp(last->key, a->file->key)) {
+			last->end = off + (hi - lo);
+		} else if (n == BATCH) {
+			*at = a->start;
+			return n;
+		} else {
+			e[n++] = (struct extent){ a->file->key, off, off + (hi - lo) };
+		}
+	}
+	*at = end;
+	return n;
+}
+
+int sync_addresses(uintptr_t addr, size_t len, bool durable)
+{
+	uintptr_t at = addr, end = addr + len;
+	struct extent e[BATCH];
+	struct space_guard g;
+	int err = 0, now;
+	size_t i, n;
+
+	if (atomic_load_explicit(&space.staged, memory_order_relaxed) == 0 || end < addr)
+		return 0;
+	while (at < end) {
+		if (!space_lock(&g))
+			return err;
+		n = collect(&at, end, e);
+		space_unlock(&g);
+		for (i = 0; i < n; i++) {
+			now = sync_extent(&e[i], durable);
+			err = err ? err : now;
+		}
+	}
+	return err;
+}
+
+void sync_before_unmap(uintptr_t start, uintptr_t end)
+{
+	struct area *a;
+
+	for (a = areas_first(&space.areas, start, end); a; a = areas_next(a, end)) {
+		uintptr_t lo = MAX(start, a->start), hi = MIN(end, a->end);
+		struct extent e;
+
+		if (!a->seg || (a->seg->areas == 1 && lo == a->start && hi == a->end))
+			continue;
+		e = (struct extent){ a->file->key, a->off + (lo - a->start), a->off + (hi - a->start) };
+		(void)sync_extent(&e, false);
+	}
+}
+
+int sync_file(struct inode_key key, uint64_t off, uint64_t end, bool durable)
+{
+	struct extent e = { key, off, end ? end : off };
+
+	return sync_extent(&e, durable);
+}
+
+void sync_everything(void)
+{
+	(void)sync_addresses(0, UINTPTR_MAX, false);
+}
+
+bool sync_fd_staged(int fd, struct inode_key *ret_key)
+{
+	struct space_guard g;
+	struct file *f;
+	struct stat st;
+	int saved = errno;
+	bool staged = false;
+
+	if (fstat(fd, &st) < 0 || !S_ISREG(st.st_mode)) {
+		errno = saved;
+		return false;
+	}
+	*ret_key = (struct inode_key){ st.st_dev, st.st_ino };
+	if (space_lock(&g)) {
+		f = space_file(*ret_key, false);
+		staged = f && f->segments;
+		space_unlock(&g);
+	}
+	return staged;
+}

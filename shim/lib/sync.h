@@ -1,0 +1,30 @@
+/* SPDX-License-Identifier: MIT */
+/* Sync points: carrying staged changes to the file before a call returns. */
+#ifndef PINSTAGE_LIB_SYNC_H
+#define PINSTAGE_LIB_SYNC_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "common/util.h"
+
+/* What of [addr, addr+len) is staged goes to its file; `durable`: to the device, too. 0 or the
+ * first error, -errno. Lock not held. */
+int sync_addresses(uintptr_t addr, size_t len, bool durable);
+
+/* What of [start, end) is staged, and stays staged elsewhere when these addresses go, goes to its
+ * file; the rest follows when it is released. Lock held. */
+void sync_before_unmap(uintptr_t start, uintptr_t end);
+
+/* The same for a range of a file; end 0: to its end. Does nothing for files with nothing staged. */
+int sync_file(struct inode_key key, uint64_t off, uint64_t end, bool durable);
+
+/* Everything that is staged in this process: before it ends. */
+void sync_everything(void);
+
+/* Whether a descriptor is one of a file with staged segments. Costs an fstat(); ask only when
+ * space.staged is not 0. */
+bool sync_fd_staged(int fd, struct inode_key *ret_key);
+
+#endif
