@@ -3,6 +3,7 @@
  * is for writing, whatever is done with the buffer later. */
 #include <errno.h>
 
+#include "common/util.h"
 #include "lib/hooks.h"
 #include "lib/init.h"
 #include "lib/pin.h"

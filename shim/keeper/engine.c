@@ -1,0 +1,154 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * The sync engine. A page that differs from its base is copied to a private buffer, digested
+ * there and written from there: what becomes the base is what the file got, even while a device
+ * keeps writing to the page. Neighbours go out in one write.
+ */
+#include <errno.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#define XXH_INLINE_ALL
+#include <xxhash.h>
+
+#include "keeper/keeper.h"
+
+#define RUN_BYTES (1UL << 20)
+
+static __thread unsigned char bounce[RUN_BYTES];
+
+struct run { /* neighbouring dirty pages in the bounce buffer */
+	struct segment *g;
+	uint64_t first, pages;
+	struct ledger_base digest[RUN_BYTES / 4096];
+};
+
+static struct ledger_base digest(const struct segment *g, const void *page)
+{
+	XXH128_hash_t h = XXH3_128bits_withSeed(page, g->ledger->page, g->ledger->seed);
+
+	return (struct ledger_base){ h.low64, h.high64 };
+}
+
+static bool same(struct ledger_base a, struct ledger_base b)
+{
+	return a.lo == b.lo && a.hi == b.hi;
+}
+
+static int file_size(const struct stage *s, uint64_t *ret)
+{
+	struct stat st;
+
+	if (fstat(s->fd, &st) < 0)
+		return -errno;
+	*ret = (uint64_t)st.st_size;
+	return 0;
+}
+
+/* Never beyond the end as it is now: staging does not grow a file, nor bring back what was cut
+ * off. */
+static int write_run(struct run *r)
+{
+	struct segment *g = r->g;
+	const uint64_t page = g->ledger->page;
+	const uint64_t at = g->off + r->first * page;
+	uint64_t size, end, done = 0, i;
+	ssize_t n;
+	int err;
+
+	if (r->pages == 0)
+		return 0;
+	err = file_size(g->stage, &size);
+	if (err)
+		return err;
+	end = MIN(at + r->pages * page, MAX(size, at));
+	while (at + done < end) {
+		n = pwrite(g->stage->fd, bounce + done, end - at - done, (off_t)(at + done));
+		if (n < 0 && errno == EINTR)
+			continue;
+		if (n <= 0)
+			return n < 0 ? -errno : -EIO;
+		done += (uint64_t)n;
+	}
+	for (i = 0; i < r->pages; i++) {
+		ledger_bases(g->ledger)[r->first + i] = r->digest[i];
+		ledger_flags(g->ledger)[r->first + i] = LEDGER_PENDING;
+	}
+	r->pages = 0;
+	return 0;
+}
+
+/* Writes what changed in [off, off+len) of the file, as far as the segment covers it. */
+int engine_sync(struct segment *g, uint64_t off, uint64_t len)
+{
+	const uint64_t page = g->ledger->page, per_run = RUN_BYTES / page;
+	const uint64_t lo = MAX(off, g->off), hi = MIN(off + len, g->off + g->len);
+	struct ledger_base *base = ledger_bases(g->ledger);
+	uint8_t *flags = ledger_flags(g->ledger);
+	static __thread struct run run;
+	uint64_t p, last, size, dirty = 0;
+	int err;
+
+	if (lo >= hi)
+		return 0;
+	err = file_size(g->stage, &size);
+	if (err)
+		return err;
+	run.g = g;
+	run.pages = 0;
+	last = (hi - g->off + page - 1) / page;
+	for (p = (lo - g->off) / page; p < last && g->off + p * page < size; p++) {
+		const unsigned char *mem = g->mem + p * page;
+
+		if (!(flags[p] & LEDGER_UNKNOWN) && same(digest(g, mem), base[p]))
+			continue;
+		if (run.pages == per_run || (run.pages && run.first + run.pages != p)) {
+			err = write_run(&run);
+			if (err)
+				return err;
+		}
+		if (run.pages == 0)
+			run.first = p;
+		memcpy(bounce + run.pages * page, mem, page);
+		run.digest[run.pages] = digest(g, bounce + run.pages * page);
+		run.pages++;
+		dirty += page;
+	}
+	g->dirty = dirty;
+	err = write_run(&run);
+	if (!err)
+		g->dirty = 0;
+	return err;
+}
+
+static void settle(struct segment *g, int err)
+{
+	uint8_t *flags = ledger_flags(g->ledger);
+
+	for (uint64_t p = 0; p < g->ledger->pages; p++)
+		if (flags[p] & LEDGER_PENDING)
+			flags[p] = err ? LEDGER_UNKNOWN : 0;
+}
+
+/* The kernel may drop pages whose write-back failed: what was written since the last success is
+ * then written again. */
+int engine_flush(struct stage *s)
+{
+	struct segment *g;
+	int err = fdatasync(s->fd) < 0 ? -errno : 0;
+
+	LIST_FOREACH(g, &s->segments, link)
+		if (g->state != SEGMENT_FILLING)
+			settle(g, err);
+	return err;
+}
+
+void engine_record_bases(struct segment *g)
+{
+	struct ledger_base *base = ledger_bases(g->ledger);
+
+	for (uint64_t p = 0; p < g->ledger->pages; p++)
+		base[p] = digest(g, g->mem + p * g->ledger->page);
+	memset(ledger_flags(g->ledger), 0, g->ledger->pages);
+}

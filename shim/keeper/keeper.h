@@ -1,0 +1,155 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * The keeper's data. The main thread talks (server.c) and never touches a file; workers (lane.c)
+ * do what touches files. Everything below is under `keeper.lock`, except that the worker which has
+ * a stage `busy` may read and write the contents of that stage's segments without it; membership
+ * of lists always takes the lock.
+ */
+#ifndef PINSTAGE_KEEPER_H
+#define PINSTAGE_KEEPER_H
+
+#include <pthread.h>
+#include <stdbool.h>
+#include <stdint.h>
+#include <sys/queue.h>
+
+#include "common/ledger.h"
+#include "common/proto.h"
+
+/* A process, known by the number that its conversations share. */
+struct client {
+	LIST_ENTRY(client) link;
+	uint64_t token;
+	uint64_t pid; /* as it sees itself */
+	uint64_t run; /* of `pinstage run`, or 0 */
+	uint64_t interval_ms;
+	uint64_t budget; /* bytes */
+	unsigned conversations;
+};
+
+struct conversation {
+	int fd;
+	unsigned refs; /* epoll's one, and one per request under way */
+	struct client *client; /* after HELLO */
+	bool gone;
+};
+
+struct use { /* a client shows a segment */
+	LIST_ENTRY(use) link;
+	struct client *client;
+};
+
+struct segment {
+	LIST_ENTRY(segment) link;
+	struct stage *stage;
+	uint64_t id;
+	uint64_t run;
+	uint64_t off, len;
+	int memfd;                /* read-write: only for seals and repairs */
+	const unsigned char *mem; /* read-only mapping from a read-only reopen */
+	int ledger_fd;
+	struct ledger_header *ledger;
+	LIST_HEAD(, use) users;
+	enum segment_state state;
+	uint64_t dirty;      /* bytes found changed by the last pass */
+	uint64_t retry_ms;   /* between two tries of the last word */
+	uint64_t next_try;   /* ms, CLOCK_MONOTONIC */
+};
+
+struct job {
+	STAILQ_ENTRY(job) link;
+	struct conversation *from; /* NULL: the keeper's own */
+	struct msg m;
+	int fd; /* STAGE: the program's descriptor of the file */
+	enum { JOB_REQUEST, JOB_PASS } kind;
+};
+
+/* What shadows one inode. */
+struct stage {
+	LIST_ENTRY(stage) link;
+	struct inode_key key;
+	char name[256];
+	int fd; /* our own description of the file, or -1 while there is none yet */
+	bool overlay;
+	LIST_HEAD(, segment) segments;
+	STAILQ_HEAD(, job) jobs;
+	TAILQ_ENTRY(stage) ready;
+	bool queued, busy;
+	struct lane *lane;
+	uint64_t next_pass; /* ms, CLOCK_MONOTONIC */
+	uint64_t last_good; /* ms: start of the last pass that wrote all there was */
+	int error;          /* of the last pass */
+};
+
+/* A file system's queue: one that is stuck delays nobody else. */
+struct lane {
+	LIST_ENTRY(lane) link;
+	uint64_t dev;
+	TAILQ_HEAD(, stage) ready;
+	pthread_cond_t wake;
+	unsigned threads, idle;
+};
+
+struct waiter { /* `pinstage run` waits for the end of what it started */
+	LIST_ENTRY(waiter) link;
+	struct conversation *from;
+	uint64_t run;
+	uint64_t deadline;
+};
+
+struct keeper {
+	pthread_mutex_t lock;
+	LIST_HEAD(, stage) stages;
+	LIST_HEAD(, client) clients;
+	LIST_HEAD(, lane) lanes;
+	LIST_HEAD(, waiter) waiters;
+	uint64_t staged; /* bytes, all segments */
+	uint64_t next_id;
+	int event; /* eventfd: tells the main thread that something changed */
+	unsigned conversations;
+};
+
+extern struct keeper keeper;
+
+uint64_t now_ms(void);
+void keeper_say(const char *fmt, ...) __attribute__((format(printf, 1, 2)));
+void *xcalloc(size_t n, size_t size); /* never NULL: a keeper without memory waits for it */
+
+/* registry.c; lock held */
+struct stage *stage_find(struct inode_key key, bool create);
+void stage_drop_if_unused(struct stage *s);
+struct segment *segment_by_id(uint64_t id);
+struct segment *segment_overlapping(struct stage *s, uint64_t off, uint64_t len);
+bool segment_used_by(const struct segment *g, const struct client *c);
+void segment_use(struct segment *g, struct client *c);
+void segment_unuse(struct segment *g, const struct client *c);
+void segment_destroy(struct segment *g); /* unlinks and frees */
+uint64_t budget_default(void);
+
+/* segment.c: the segment's memory. -errno */
+int segment_create(struct stage *s, uint64_t off, uint64_t len, struct segment **ret);
+int segment_replace_memory(struct segment *g); /* a copy that is not sealed */
+void segment_free(struct segment *g);
+
+/* lane.c; lock held */
+void lane_post(struct stage *s, struct job *j);
+
+/* engine.c: by the worker that has the stage; no lock */
+int engine_sync(struct segment *g, uint64_t off, uint64_t len);
+int engine_flush(struct stage *s);         /* fdatasync, and what its failure means */
+void engine_record_bases(struct segment *g);
+
+/* evict.c: likewise */
+int evict_clean(struct segment *g);
+int evict_commit(struct segment *g);
+
+/* requests.c */
+void request_run(struct stage *s, struct job *j); /* by a worker, no lock held */
+void request_pass(struct stage *s);
+
+/* server.c */
+int server_run(int listener, uint64_t idle_exit_ms);
+void conversation_put(struct conversation *c); /* lock held */
+void answer(struct conversation *c, struct msg *m, const int *fds, size_t n);
+
+#endif

@@ -1,0 +1,139 @@
+/* SPDX-License-Identifier: MIT */
+/* Stages, segments and who uses them. All with the lock held. */
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "common/cleanup.h"
+#include "keeper/keeper.h"
+
+struct keeper keeper = { .lock = PTHREAD_MUTEX_INITIALIZER, .next_id = 1 };
+
+static struct lane *lane_of(uint64_t dev)
+{
+	struct lane *l;
+
+	LIST_FOREACH(l, &keeper.lanes, link)
+		if (l->dev == dev)
+			return l;
+	l = xcalloc(1, sizeof(*l));
+	l->dev = dev;
+	TAILQ_INIT(&l->ready);
+	pthread_cond_init(&l->wake, NULL);
+	LIST_INSERT_HEAD(&keeper.lanes, l, link);
+	return l;
+}
+
+struct stage *stage_find(struct inode_key key, bool create)
+{
+	struct stage *s;
+
+	LIST_FOREACH(s, &keeper.stages, link)
+		if (!inode_key_cmp(s->key, key))
+			return s;
+	if (!create)
+		return NULL;
+	s = xcalloc(1, sizeof(*s));
+	s->key = key;
+	s->fd = -1;
+	s->lane = lane_of(key.dev);
+	s->last_good = now_ms();
+	STAILQ_INIT(&s->jobs);
+	LIST_INSERT_HEAD(&keeper.stages, s, link);
+	return s;
+}
+
+void stage_drop_if_unused(struct stage *s)
+{
+	if (!LIST_EMPTY(&s->segments) || !STAILQ_EMPTY(&s->jobs) || s->busy || s->queued)
+		return;
+	LIST_REMOVE(s, link);
+	if (s->fd >= 0)
+		close(s->fd);
+	free(s);
+}
+
+struct segment *segment_by_id(uint64_t id)
+{
+	struct segment *g;
+	struct stage *s;
+
+	LIST_FOREACH(s, &keeper.stages, link)
+		LIST_FOREACH(g, &s->segments, link)
+			if (g->id == id)
+				return g;
+	return NULL;
+}
+
+struct segment *segment_overlapping(struct stage *s, uint64_t off, uint64_t len)
+{
+	struct segment *g;
+
+	LIST_FOREACH(g, &s->segments, link)
+		if (g->off < off + len && g->off + g->len > off)
+			return g;
+	return NULL;
+}
+
+bool segment_used_by(const struct segment *g, const struct client *c)
+{
+	const struct use *u;
+
+	LIST_FOREACH(u, &g->users, link)
+		if (u->client == c)
+			return true;
+	return false;
+}
+
+void segment_use(struct segment *g, struct client *c)
+{
+	struct use *u;
+
+	if (segment_used_by(g, c))
+		return;
+	u = xcalloc(1, sizeof(*u));
+	u->client = c;
+	LIST_INSERT_HEAD(&g->users, u, link);
+}
+
+void segment_unuse(struct segment *g, const struct client *c)
+{
+	struct use *u;
+
+	LIST_FOREACH(u, &g->users, link) {
+		if (u->client == c) {
+			LIST_REMOVE(u, link);
+			free(u);
+			return;
+		}
+	}
+}
+
+void segment_destroy(struct segment *g)
+{
+	struct use *u;
+
+	while ((u = LIST_FIRST(&g->users))) {
+		LIST_REMOVE(u, link);
+		free(u);
+	}
+	LIST_REMOVE(g, link);
+	keeper.staged -= g->len;
+	segment_free(g);
+}
+
+/* A quarter of what is available; what is staged already was available, too. */
+uint64_t budget_default(void)
+{
+	unsigned long long kib = 0;
+	char line[128];
+	FILE *f = fopen("/proc/meminfo", "re");
+
+	while (f && fgets(line, sizeof(line), f))
+		if (sscanf(line, "MemAvailable: %llu kB", &kib) == 1)
+			break;
+	if (f)
+		fclose(f);
+	return (kib * 1024 + keeper.staged) / 4;
+}

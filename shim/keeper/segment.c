@@ -1,0 +1,142 @@
+/* SPDX-License-Identifier: MIT */
+/* A segment's two memfds: the memory that takes the file's place, and its ledger. */
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/random.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "common/cleanup.h"
+#include "keeper/keeper.h"
+
+#ifndef MFD_NOEXEC_SEAL
+#define MFD_NOEXEC_SEAL 0x0008U
+#endif
+
+/* Named for fuser's and /proc readers' sake. Its size cannot change any more, so that no client can
+ * pull pages from under our mapping; and no other user may open it. */
+static int make_memfd(const struct stage *s, const char *what, uint64_t size)
+{
+	cleanup_fd int fd = -1;
+	char name[96];
+
+	snprintf(name, sizeof(name), "pinstage:%lu:%lu%s", s->key.dev, s->key.ino, what);
+	fd = memfd_create(name, MFD_CLOEXEC | MFD_ALLOW_SEALING | MFD_NOEXEC_SEAL);
+	if (fd < 0 && errno == EINVAL) /* before Linux 6.3 */
+		fd = memfd_create(name, MFD_CLOEXEC | MFD_ALLOW_SEALING);
+	if (fd < 0 || ftruncate(fd, (off_t)size) < 0 || fchmod(fd, 0600) < 0 ||
+	    fcntl(fd, F_ADD_SEALS, F_SEAL_SHRINK | F_SEAL_GROW) < 0)
+		return -errno;
+	return steal_fd(&fd);
+}
+
+/* A mapping from a read-only description is no writer in the eyes of F_SEAL_WRITE. */
+static int map_read_only(int memfd, uint64_t len, const unsigned char **ret)
+{
+	cleanup_fd int fd = -1;
+	char path[64];
+	void *p;
+
+	snprintf(path, sizeof(path), "/proc/self/fd/%d", memfd);
+	fd = open(path, O_RDONLY | O_CLOEXEC);
+	if (fd < 0)
+		return -errno;
+	p = mmap(NULL, len, PROT_READ, MAP_SHARED, fd, 0);
+	if (p == MAP_FAILED)
+		return -errno;
+	*ret = p;
+	return 0;
+}
+
+static int make_ledger(struct segment *g)
+{
+	const uint64_t pages = g->len / page_size();
+	struct ledger_header *l;
+	uint64_t seed;
+
+	if (getrandom(&seed, sizeof(seed), 0) != sizeof(seed))
+		return -EAGAIN;
+	g->ledger_fd = make_memfd(g->stage, ":ledger", ledger_size(pages));
+	if (g->ledger_fd < 0)
+		return g->ledger_fd;
+	l = mmap(NULL, ledger_size(pages), PROT_READ | PROT_WRITE, MAP_SHARED, g->ledger_fd, 0);
+	if (l == MAP_FAILED)
+		return -errno;
+	*l = (struct ledger_header){ .magic = LEDGER_MAGIC,
+				     .version = LEDGER_VERSION,
+				     .page = (uint32_t)page_size(),
+				     .pages = pages,
+				     .seed = seed,
+				     .key = g->stage->key,
+				     .off = g->off,
+				     .len = g->len,
+				     .state = SEGMENT_FILLING };
+	g->ledger = l;
+	return 0;
+}
+
+int segment_create(struct stage *s, uint64_t off, uint64_t len, struct segment **ret)
+{
+	struct segment *g = xcalloc(1, sizeof(*g));
+	int err;
+
+	g->stage = s;
+	g->off = off;
+	g->len = len;
+	g->ledger_fd = -1;
+	g->memfd = make_memfd(s, "", len);
+	err = g->memfd < 0 ? g->memfd : map_read_only(g->memfd, len, &g->mem);
+	if (!err)
+		err = make_ledger(g);
+	if (err) {
+		segment_free(g);
+		return err;
+	}
+	*ret = g;
+	return 0;
+}
+
+int segment_replace_memory(struct segment *g)
+{
+	const unsigned char *mem = NULL;
+	uint64_t at = 0;
+	int fd, err;
+	ssize_t n;
+
+	fd = make_memfd(g->stage, "", g->len);
+	err = fd < 0 ? fd : map_read_only(fd, g->len, &mem);
+	while (!err && at < g->len) {
+		n = pwrite(fd, g->mem + at, MIN(g->len - at, 1UL << 20), (off_t)at);
+		err = n <= 0 ? -ENOSPC : 0;
+		at += n > 0 ? (uint64_t)n : 0;
+	}
+	if (err) {
+		if (mem)
+			munmap((void *)(uintptr_t)mem, g->len);
+		if (fd >= 0)
+			close(fd);
+		return err;
+	}
+	munmap((void *)(uintptr_t)g->mem, g->len);
+	close(g->memfd);
+	g->memfd = fd;
+	g->mem = mem;
+	return 0;
+}
+
+void segment_free(struct segment *g)
+{
+	if (g->mem)
+		munmap((void *)(uintptr_t)g->mem, g->len);
+	if (g->ledger)
+		munmap(g->ledger, ledger_size(g->ledger->pages));
+	if (g->memfd >= 0)
+		close(g->memfd);
+	if (g->ledger_fd >= 0)
+		close(g->ledger_fd);
+	free(g);
+}
