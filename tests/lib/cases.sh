@@ -53,6 +53,7 @@ log_lines() {
 run_cases() {
 	case ${1-} in
 	--list) sed -n 's/^case_\([a-zA-Z0-9_]*\)() {.*/\1/p' "$0" ;;
+	--part) "part_$2" ;; # what a case lets run in another process of the script
 	'') echo "usage: $0 --list | CASE" >&2; exit 2 ;;
 	*)
 		for needed in TEST_DIR TEST_LOG BUILD; do
