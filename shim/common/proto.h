@@ -7,9 +7,10 @@
  *   HELLO    opens a conversation: interval (ms), budget (bytes), run (or 0)
  *   STAGE    + descriptor of the file, open for reading and writing: key, off, len
  *            → id, the segment's memfd and its ledger. The segment is not in force yet.
- *   CLEAN    id: writes the file's dirty pages of the segment to the device
- *   COMMIT   id: the memfd holds what the file holds and nothing of the process can reach the old
- *            pages. Evicts them, takes again what changed meanwhile, records the bases.
+ *   CLEAN    id, off, len: writes the file's dirty pages of a window around the segment
+ *   COMMIT   id, off, len, arg[0]: the memfd holds what the file holds and nothing of the process
+ *            can reach the old pages of the window. Evicts them, waiting arg[0] ms for those that
+ *            somebody still holds, takes again what changed meanwhile, records the bases.
  *            → the segment is in force
  *   ABORT    id: forget a segment that is not in force
  *   SYNC     key, off, len (0: to the end), flags: carry changes to the file

@@ -8,6 +8,9 @@
  *   ... the program copies the content ...
  *   evict_commit()  evicts. What stays is dirty or referenced: it is waited for, evicted, and
  *                   copied once more. What does not go away in time has a lasting holder.
+ *
+ * The page cache keeps and drops whole folios. A folio that reaches beyond the segment goes only
+ * if the window that is evicted covers it: the client says how far it drew its curtain.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -20,58 +23,60 @@
 #include "common/cleanup.h"
 #include "keeper/keeper.h"
 
-#define PATIENCE_MS 2000
-
-static void *map_file(const struct segment *g)
+/* Never touched, only asked about: mincore() tells those who may write the file. */
+static void *map_file(const struct segment *g, const struct window *w)
 {
-	/* Never touched: only asked about. Write permission is what mincore() wants to see. */
-	return mmap(NULL, g->len, PROT_READ, MAP_SHARED, g->stage->fd, (off_t)g->off);
+	return mmap(NULL, w->len, PROT_READ, MAP_SHARED, g->stage->fd, (off_t)w->off);
 }
 
 /* sync_file_range() does nothing on overlayfs, whose pages belong to another inode. */
-static int write_out(const struct segment *g, void *map)
+static int write_out(const struct segment *g, void *map, const struct window *w)
 {
 	const unsigned all =
 		SYNC_FILE_RANGE_WAIT_BEFORE | SYNC_FILE_RANGE_WRITE | SYNC_FILE_RANGE_WAIT_AFTER;
 
 	if (g->stage->overlay)
-		return msync(map, g->len, MS_SYNC) < 0 ? -errno : 0;
-	return sync_file_range(g->stage->fd, (off_t)g->off, (off_t)g->len, all) < 0 ? -errno : 0;
+		return msync(map, w->len, MS_SYNC) < 0 ? -errno : 0;
+	return sync_file_range(g->stage->fd, (off_t)w->off, (off_t)w->len, all) < 0 ? -errno : 0;
 }
 
-int evict_clean(struct segment *g)
+int evict_clean(struct segment *g, const struct window *w)
 {
-	void *map = map_file(g);
+	void *map = map_file(g, w);
 	int err;
 
 	if (map == MAP_FAILED)
 		return -errno;
-	err = write_out(g, map);
-	munmap(map, g->len);
+	err = write_out(g, map, w);
+	munmap(map, w->len);
 	return err;
 }
 
-/* Marks in `stayed` the pages that are resident; their number, or -errno. */
-static ssize_t resident(const struct segment *g, void *map, unsigned char *now, unsigned char *stayed)
+struct eviction {
+	struct segment *g;
+	const struct window *w;
+	char *map;             /* of the window */
+	unsigned char *now;    /* per page of the segment: what mincore() says */
+	unsigned char *stayed; /* 1: was still there after an eviction */
+};
+
+/* Evicts the window; the number of the segment's pages that are resident still, or -errno. */
+static ssize_t evict(struct eviction *e)
 {
+	int err = posix_fadvise(e->g->stage->fd, (off_t)e->w->off, (off_t)e->w->len, POSIX_FADV_DONTNEED);
 	ssize_t n = 0;
 
-	if (mincore(map, g->len, now) < 0)
+	if (err)
+		return -err;
+	if (mincore(e->map + (e->g->off - e->w->off), e->g->len, e->now) < 0)
 		return -errno;
-	for (uint64_t p = 0; p < g->ledger->pages; p++) {
-		if (now[p] & 1) {
-			stayed[p] = 1;
+	for (uint64_t p = 0; p < e->g->ledger->pages; p++) {
+		if (e->now[p] & 1) {
+			e->stayed[p] = 1;
 			n++;
 		}
 	}
 	return n;
-}
-
-static ssize_t evict(const struct segment *g, void *map, unsigned char *now, unsigned char *stayed)
-{
-	int err = posix_fadvise(g->stage->fd, (off_t)g->off, (off_t)g->len, POSIX_FADV_DONTNEED);
-
-	return err ? -err : resident(g, map, now, stayed);
 }
 
 static int copy_again(struct segment *g, uint64_t p, unsigned char *page)
@@ -90,18 +95,18 @@ static int copy_again(struct segment *g, uint64_t p, unsigned char *page)
 
 /* Old pages stay for a moment when direct I/O is under way, for ever under somebody's mapping or
  * pin. */
-static int wait_until_evicted(const struct segment *g, void *map, unsigned char *now, unsigned char *stayed)
+static int wait_until_evicted(struct eviction *e)
 {
 	struct timespec pause = { .tv_nsec = 1000 * 1000 };
-	const uint64_t until = now_ms() + PATIENCE_MS;
-	ssize_t n = evict(g, map, now, stayed);
+	const uint64_t until = now_ms() + e->w->patience_ms;
+	ssize_t n = evict(e);
 	int err;
 
 	while (n > 0) {
-		err = write_out(g, map);
+		err = write_out(e->g, e->map, e->w);
 		if (err)
 			return err;
-		n = evict(g, map, now, stayed);
+		n = evict(e);
 		if (n > 0 && now_ms() > until)
 			return -EBUSY;
 		if (n > 0)
@@ -111,18 +116,18 @@ static int wait_until_evicted(const struct segment *g, void *map, unsigned char 
 	return (int)n;
 }
 
-int evict_commit(struct segment *g)
+int evict_commit(struct segment *g, const struct window *w)
 {
 	cleanup_free unsigned char *now = xcalloc(g->ledger->pages, 1);
 	cleanup_free unsigned char *stayed = xcalloc(g->ledger->pages, 1);
 	cleanup_free unsigned char *page = xcalloc(1, g->ledger->page);
-	void *map = map_file(g);
+	struct eviction e = { g, w, map_file(g, w), now, stayed };
 	int err;
 
-	if (map == MAP_FAILED)
+	if (e.map == MAP_FAILED)
 		return -errno;
-	err = wait_until_evicted(g, map, now, stayed);
-	munmap(map, g->len);
+	err = wait_until_evicted(&e);
+	munmap(e.map, w->len);
 	for (uint64_t p = 0; p < g->ledger->pages && !err; p++)
 		if (stayed[p])
 			err = copy_again(g, p, page);

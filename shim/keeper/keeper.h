@@ -140,8 +140,12 @@ int engine_flush(struct stage *s);         /* fdatasync, and what its failure me
 void engine_record_bases(struct segment *g);
 
 /* evict.c: likewise */
-int evict_clean(struct segment *g);
-int evict_commit(struct segment *g);
+struct window { /* of the file, covers the segment; page-aligned */
+	uint64_t off, len;
+	uint64_t patience_ms; /* how long lingering pages are waited for */
+};
+int evict_clean(struct segment *g, const struct window *w);
+int evict_commit(struct segment *g, const struct window *w);
 
 /* requests.c */
 void request_run(struct stage *s, struct job *j); /* by a worker, no lock held */

@@ -48,24 +48,30 @@ static int add_place(struct exchange *x, const struct vma *v, uintptr_t start, u
 	return 0;
 }
 
-/* Every shared mapping of the file that overlaps the range, whoever made it and however. */
+/* Every shared mapping of the file that overlaps the window, whoever made it and however. */
 static int alias_each(const struct vma *v, const char *path, void *arg)
 {
 	struct exchange *x = arg;
-	uint64_t vend = v->off + (v->end - v->start), lo, hi;
+	const uint64_t vend = v->off + (v->end - v->start);
+	const uint64_t edge[] = { x->win_off, x->off, x->end, x->win_end };
+	int err = 0;
 
 	(void)path;
-	if (!(v->flags & VMA_SHARED) || v->dev != x->dev || v->ino != x->ino)
-		return 0;
-	lo = MAX(v->off, x->off);
-	hi = MIN(vend, x->end);
-	if (lo >= hi)
-		return 0;
-	if (x->hi && (v->end <= x->lo || v->start >= x->hi))
+	if (!(v->flags & VMA_SHARED) || v->dev != x->dev || v->ino != x->ino ||
+	    (x->hi && (v->end <= x->lo || v->start >= x->hi)))
 		return 0;
 	if (!(v->flags & (VMA_READ | VMA_WRITE)) && is_saved(x->f, v->start))
 		return 0;
-	return add_place(x, v, v->start + (lo - v->off), v->start + (hi - v->off), lo);
+	for (int i = 0; i < 3 && !err; i++) {
+		uint64_t lo = MAX(v->off, edge[i]), hi = MIN(vend, edge[i + 1]);
+
+		if (lo >= hi)
+			continue;
+		err = add_place(x, v, v->start + (lo - v->off), v->start + (hi - v->off), lo);
+		if (!err)
+			x->place[x->n - 1].neighbour = i != 1;
+	}
+	return err;
 }
 
 /* Every mapping at the addresses where the segment stands, in pieces of equal properties. */

@@ -95,15 +95,21 @@ static int dial(enum reason *ret_why)
 
 static int conversation_open(struct conversation *c, enum reason *ret_why)
 {
-	int fd = dial(ret_why), err;
+	int fd, err = 0;
 
-	if (fd < 0)
-		return fd;
-	err = hello(fd, ret_why);
-	if (err) {
+	for (int tries = 0; tries < 10; tries++) {
+		fd = dial(ret_why);
+		if (fd < 0)
+			return fd;
+		err = hello(fd, ret_why);
+		if (!err)
+			break;
 		real.close(fd);
-		return err;
+		if (err != -ECONNRESET && err != -EPIPE) /* a keeper that is just ending */
+			break;
 	}
+	if (err)
+		return err;
 	fd = ownfd_adopt(fd);
 	if (fd < 0) {
 		*ret_why = REASON_NO_FILES;

@@ -17,12 +17,14 @@
 
 #define SCAN_BUFFER (64UL * 1024)
 #define FILL_CHUNK (1UL << 20)
+#define LARGEST_FOLIO (2UL << 20)
+#define PATIENCE_MS 2000 /* for direct I/O under way */
 
 /* Mappings that were prepared and are not where the program sees them. */
 static void unmap_forward(struct exchange *x)
 {
 	for (size_t i = 0; i < x->n; i++)
-		if (x->place[i].span.forward)
+		if (x->place[i].span.forward && !x->place[i].neighbour)
 			real.munmap(x->place[i].span.forward, x->place[i].span.len);
 }
 
@@ -40,8 +42,8 @@ static int prepare_stage(struct exchange *x)
 	for (i = 0; i < x->n; i++) {
 		struct place *p = &x->place[i];
 
-		p->span.forward = exchange_map_segment(x, p);
 		p->span.backward = exchange_map_again(p);
+		p->span.forward = p->neighbour ? p->span.backward : exchange_map_segment(x, p);
 		p->saved = p->span.backward;
 		if (!p->span.forward || !p->span.backward)
 			return exchange_fail(&x->why, REASON_NO_MEMORY, -ENOMEM);
@@ -70,6 +72,9 @@ static int ask(struct exchange *x, enum msg_type type)
 
 	msg_init(&m, type);
 	m.id = x->s->id;
+	m.off = x->win_off;
+	m.len = x->win_end - x->win_off;
+	m.arg[0] = x->patience_ms;
 	return keeper_call(&m, NULL, 0, NULL, &x->why);
 }
 
@@ -83,7 +88,7 @@ static int fill(struct exchange *x)
 
 	while (at < end) {
 		for (i = 0; i < x->n; i++)
-			if (x->place[i].flags & VMA_READ && at >= x->place[i].off &&
+			if (!x->place[i].neighbour && x->place[i].flags & VMA_READ && at >= x->place[i].off &&
 			    at < x->place[i].off + x->place[i].span.len)
 				break;
 		if (i == x->n)
@@ -192,6 +197,8 @@ static void record_staged(struct exchange *x)
 	for (i = 0; i < x->n; i++) {
 		struct place *p = &x->place[i];
 
+		if (p->neighbour)
+			continue;
 		(void)real.mprotect(p->saved, p->span.len, PROT_NONE);
 		start = (uintptr_t)p->span.addr;
 		/* Cannot fail: nodes were reserved. */
@@ -244,8 +251,8 @@ static int open_segment(struct exchange *x, struct custody *c)
 	return err;
 }
 
-/* One gap, wholly unstaged. */
-static int stage_gap(struct exchange *x, struct custody *c, struct scratch *scratch)
+/* One gap, wholly unstaged, with a curtain over it and `margin` bytes to either side. */
+static int stage_with_margin(struct exchange *x, struct custody *c, struct scratch *scratch, uint64_t margin)
 {
 	struct scratch sub = *scratch;
 	int err;
@@ -253,6 +260,9 @@ static int stage_gap(struct exchange *x, struct custody *c, struct scratch *scra
 	x->scratch = &sub;
 	x->memfd_ro = -1;
 	x->s = NULL;
+	x->win_off = x->off - MIN(x->off, margin);
+	x->win_end = MIN(x->end + margin, page_up(c->size));
+	x->patience_ms = margin ? PATIENCE_MS : 20;
 	err = exchange_find_aliases(x);
 	if (!err)
 		err = pool_reserve(&space.areas.pool, 4 * x->n) ?
@@ -283,6 +293,20 @@ static int stage_gap(struct exchange *x, struct custody *c, struct scratch *scra
 	}
 	if (x->s)
 		segment_free(x->s);
+	return err;
+}
+
+/*
+ * The page cache holds folios of many pages. If one reaches beyond the range, it stays as long as
+ * the process uses any page of it; then the curtain is drawn over the neighbourhood, too, as far
+ * as the largest folio may reach.
+ */
+static int stage_gap(struct exchange *x, struct custody *c, struct scratch *scratch)
+{
+	int err = stage_with_margin(x, c, scratch, 0);
+
+	if (err == -EBUSY && x->why == REASON_IN_USE)
+		err = stage_with_margin(x, c, scratch, LARGEST_FOLIO);
 	return err;
 }
 
@@ -444,6 +468,8 @@ int stage_show(struct file *f, uintptr_t start, uintptr_t end)
 
 		x.off = MAX(s->off, off);
 		x.end = MIN(s->off + s->len, stop);
+		x.win_off = x.off;
+		x.win_end = x.end;
 		if (x.off >= x.end)
 			continue;
 		scratch = whole;

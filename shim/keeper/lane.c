@@ -1,0 +1,95 @@
+/* SPDX-License-Identifier: MIT */
+/* Workers. Each file system has a queue of stages with work and a few threads of its own; a stage
+ * is with one worker at a time. */
+#include <stdlib.h>
+#include <time.h>
+
+#include "keeper/keeper.h"
+
+#define THREADS_MOST 4
+#define IDLE_SECONDS 10
+
+static struct job *take_job(struct stage *s)
+{
+	struct job *j = STAILQ_FIRST(&s->jobs);
+
+	if (j)
+		STAILQ_REMOVE_HEAD(&s->jobs, link);
+	return j;
+}
+
+/* The lock is held on entry and exit, and not while a job runs. */
+static void serve(struct stage *s)
+{
+	struct job *j;
+
+	s->busy = true;
+	while ((j = take_job(s))) {
+		pthread_mutex_unlock(&keeper.lock);
+		if (j->kind == JOB_PASS)
+			request_pass(s);
+		else
+			request_run(s, j);
+		pthread_mutex_lock(&keeper.lock);
+		if (j->from)
+			conversation_put(j->from);
+		free(j);
+	}
+	s->busy = false;
+	stage_drop_if_unused(s);
+}
+
+static void *worker(void *arg)
+{
+	struct lane *l = arg;
+	struct timespec until;
+	struct stage *s;
+
+	pthread_mutex_lock(&keeper.lock);
+	for (;;) {
+		s = TAILQ_FIRST(&l->ready);
+		if (s) {
+			TAILQ_REMOVE(&l->ready, s, ready);
+			s->queued = false;
+			serve(s);
+			continue;
+		}
+		clock_gettime(CLOCK_REALTIME, &until);
+		until.tv_sec += IDLE_SECONDS;
+		l->idle++;
+		if (pthread_cond_timedwait(&l->wake, &keeper.lock, &until) && TAILQ_EMPTY(&l->ready)) {
+			l->idle--;
+			break;
+		}
+		l->idle--;
+	}
+	l->threads--;
+	pthread_mutex_unlock(&keeper.lock);
+	return NULL;
+}
+
+void lane_post(struct stage *s, struct job *j)
+{
+	struct lane *l = s->lane;
+	pthread_attr_t attr;
+	pthread_t thread;
+
+	STAILQ_INSERT_TAIL(&s->jobs, j, link);
+	if (s->queued || s->busy)
+		return; /* whoever has it finds the job */
+	s->queued = true;
+	TAILQ_INSERT_TAIL(&l->ready, s, ready);
+	if (l->idle) {
+		pthread_cond_signal(&l->wake);
+		return;
+	}
+	if (l->threads == THREADS_MOST)
+		return;
+	pthread_attr_init(&attr);
+	pthread_attr_setdetachstate(&attr, PTHREAD_CREATE_DETACHED);
+	if (pthread_create(&thread, &attr, worker, l) == 0)
+		l->threads++;
+	else if (l->threads == 0)
+		keeper_say("cannot start a thread; work waits");
+	pthread_attr_destroy(&attr);
+}

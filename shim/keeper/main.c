@@ -1,0 +1,196 @@
+/* SPDX-License-Identifier: MIT */
+/* pinstage-keeper: owns the stages of one user and outlives the programs that made them. */
+#include <errno.h>
+#include <fcntl.h>
+#include <getopt.h>
+#include <sched.h>
+#include <signal.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/file.h>
+#include <sys/prctl.h>
+#include <sys/resource.h>
+#include <sys/stat.h>
+#include <syslog.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "common/rendezvous.h"
+#include "keeper/keeper.h"
+
+#define IDLE_EXIT_MS 10000
+
+uint64_t now_ms(void)
+{
+	struct timespec t;
+
+	clock_gettime(CLOCK_MONOTONIC, &t);
+	return (uint64_t)t.tv_sec * 1000 + (uint64_t)t.tv_nsec / 1000000;
+}
+
+void keeper_say(const char *fmt, ...)
+{
+	char line[512];
+	va_list ap;
+
+	va_start(ap, fmt);
+	vsnprintf(line, sizeof(line), fmt, ap);
+	va_end(ap);
+	fprintf(stderr, "pinstage-keeper[%d]: %s\n", (int)getpid(), line);
+	syslog(LOG_ERR, "%s", line);
+}
+
+void *xcalloc(size_t n, size_t size)
+{
+	void *p;
+
+	while (!(p = calloc(n, size)))
+		usleep(100 * 1000);
+	return p;
+}
+
+/* What the program that started us had set for itself is not for us. */
+static void shed(int ready_fd)
+{
+	const struct rlimit none = { RLIM_INFINITY, RLIM_INFINITY };
+	struct rlimit files;
+	cpu_set_t cpus;
+	sigset_t empty;
+	int i;
+
+	for (i = 1; i < NSIG; i++)
+		signal(i, i == SIGPIPE || i == SIGXFSZ || i == SIGHUP || i == SIGINT ? SIG_IGN : SIG_DFL);
+	sigemptyset(&empty);
+	sigprocmask(SIG_SETMASK, &empty, NULL);
+	umask(077);
+	(void)!chdir("/");
+	(void)setpriority(PRIO_PROCESS, 0, 0);
+	sched_setscheduler(0, SCHED_OTHER, &(struct sched_param){ 0 });
+	memset(&cpus, 0xff, sizeof(cpus));
+	(void)sched_setaffinity(0, sizeof(cpus), &cpus);
+	/* A soft limit can always be raised to the hard one; that one only by root. */
+	for (i = 0; i < (int)RLIM_NLIMITS; i++) {
+		struct rlimit r;
+
+		if (i == RLIMIT_CORE || i == RLIMIT_NOFILE || setrlimit(i, &none) == 0)
+			continue;
+		if (getrlimit(i, &r) == 0) {
+			r.rlim_cur = r.rlim_max;
+			(void)setrlimit(i, &r);
+		}
+	}
+	if (getrlimit(RLIMIT_NOFILE, &files) == 0) {
+		files.rlim_cur = files.rlim_max;
+		(void)setrlimit(RLIMIT_NOFILE, &files);
+	}
+	(void)prctl(PR_SET_DUMPABLE, 0);
+	(void)close_range(ready_fd < 3 ? 3 : (unsigned)ready_fd + 1, ~0U, 0);
+}
+
+/* Standard descriptors point at nothing, but for the log, which is beside the socket. */
+static void redirect(int dir)
+{
+	int null = open("/dev/null", O_RDWR | O_CLOEXEC);
+	int log = openat(dir, RENDEZVOUS_LOG, O_WRONLY | O_CREAT | O_APPEND | O_NOFOLLOW | O_CLOEXEC, 0600);
+
+	dup2(null, STDIN_FILENO);
+	dup2(null, STDOUT_FILENO);
+	dup2(log >= 0 ? log : null, STDERR_FILENO);
+	if (null > STDERR_FILENO)
+		close(null);
+	if (log > STDERR_FILENO)
+		close(log);
+}
+
+/* The lock is what makes a keeper: only its holder binds the socket. A holder that listens serves
+ * whoever started us; one that does not is just beginning, or ending, and is waited for. */
+static int become_keeper(int dir)
+{
+	int fd = openat(dir, RENDEZVOUS_LOCK, O_RDWR | O_CREAT | O_NOFOLLOW | O_CLOEXEC, 0600);
+	int tries, sock;
+
+	if (fd < 0)
+		return -errno;
+	for (tries = 0; tries < 1000; tries++) {
+		if (flock(fd, LOCK_EX | LOCK_NB) == 0)
+			return fd;
+		sock = rendezvous_connect(dir, geteuid());
+		if (sock >= 0) {
+			close(sock);
+			break;
+		}
+		usleep(10 * 1000);
+	}
+	close(fd);
+	return -EBUSY;
+}
+
+static void usage(FILE *to)
+{
+	fputs("usage: pinstage-keeper [--ready-fd=N]\n"
+	      "Owns staged memory for one user. Started by libpinstage.so when it is needed;\n"
+	      "ends by itself when it is not. See pinstage-keeper(8).\n",
+	      to);
+}
+
+int main(int argc, char **argv)
+{
+	static const struct option opts[] = { { "ready-fd", required_argument, NULL, 'r' },
+					      { "help", no_argument, NULL, 'h' },
+					      { "version", no_argument, NULL, 'V' },
+					      { 0 } };
+	int c, dir, lock, listener, ready = -1, err;
+
+	while ((c = getopt_long(argc, argv, "", opts, NULL)) >= 0) {
+		switch (c) {
+		case 'r':
+			ready = atoi(optarg);
+			break;
+		case 'h':
+			usage(stdout);
+			return 0;
+		case 'V':
+			puts("pinstage-keeper " PINSTAGE_VERSION);
+			return 0;
+		default:
+			usage(stderr);
+			return 2;
+		}
+	}
+	if (optind < argc) {
+		usage(stderr);
+		return 2;
+	}
+	shed(ready);
+	dir = rendezvous_open(geteuid(), 1);
+	if (dir < 0) {
+		fprintf(stderr, "pinstage-keeper: the rendezvous directory is not usable: %s\n",
+			strerror(-dir));
+		return 1;
+	}
+	lock = become_keeper(dir);
+	if (lock == -EBUSY)
+		return 0; /* there is one */
+	if (lock < 0) {
+		fprintf(stderr, "pinstage-keeper: cannot take the lock: %s\n", strerror(-lock));
+		return 1;
+	}
+	openlog("pinstage-keeper", LOG_PID, LOG_DAEMON);
+	listener = rendezvous_listen(dir);
+	if (listener < 0) {
+		keeper_say("cannot listen: %s", strerror(-listener));
+		return 1;
+	}
+	redirect(dir);
+	if (ready >= 0) {
+		(void)!write(ready, "r", 1);
+		close(ready);
+	}
+	err = server_run(listener, IDLE_EXIT_MS);
+	/* A program that connects from here on finds nobody listening and starts another keeper,
+	 * which gets the lock when we are gone. */
+	(void)unlinkat(dir, RENDEZVOUS_SOCKET, 0);
+	return err ? 1 : 0;
+}
