@@ -167,7 +167,7 @@ static void swap_once(int from, int to, int (*act)(void *))
 		{ .addr = range, .len = len, .forward = prepare(to), .backward = prepare(from) },
 		{ .addr = alias, .len = len, .forward = prepare(to), .backward = prepare(from) },
 	};
-	int err = curtain_swap(span, 2, act, NULL);
+	int err = curtain_swap(span, 2, act, NULL, NULL);
 
 	if (err != (act == give_up ? -ECANCELED : 0)) {
 		fprintf(stderr, "curtain_swap: %s\n", strerror(-err));
