@@ -40,6 +40,8 @@
 	X(PROTOCOL, "the running keeper is of another version", \
 		"end it (pinstage status shows it) or use its version of the library") \
 	X(KEEPER_LOST, "the keeper did not answer", "look at its log; the file is as the kernel has it") \
+	X(STILL_REFUSED, "the range was staged, and the kernel still refuses it", \
+		"see errno; for ENOMEM raise RLIMIT_MEMLOCK") \
 	X(WRITE_BACK, "the file cannot be written", "see errno; free space or check the device")
 /* clang-format on */
 

@@ -55,10 +55,11 @@ struct area *areas_add(struct areas *m, uintptr_t start, uintptr_t end, uint64_t
 	return a;
 }
 
-int areas_split(struct areas *m, uintptr_t at)
+int areas_split(struct areas *m, uintptr_t at, struct area **ret_new)
 {
 	struct area *a = areas_first(m, at, at + 1), *b;
 
+	*ret_new = NULL;
 	if (!a || a->start == at)
 		return 0;
 	b = areas_add(m, at, a->end, a->off + (at - a->start), a->file);
@@ -67,14 +68,8 @@ int areas_split(struct areas *m, uintptr_t at)
 	b->seg = a->seg;
 	b->saved = a->saved ? a->saved + (at - a->start) : 0;
 	a->end = at;
+	*ret_new = b;
 	return 0;
-}
-
-int areas_isolate(struct areas *m, uintptr_t start, uintptr_t end)
-{
-	int err = areas_split(m, start);
-
-	return err ? err : areas_split(m, end);
 }
 
 void areas_remove(struct areas *m, struct area *a)

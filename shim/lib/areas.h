@@ -43,11 +43,9 @@ struct area *areas_next(struct area *a, uintptr_t end);
  * memory. */
 struct area *areas_add(struct areas *m, uintptr_t start, uintptr_t end, uint64_t off, struct file *file);
 
-/* Makes `at` a boundary between areas. -ENOMEM. */
-int areas_split(struct areas *m, uintptr_t at);
-
-/* Splits at both ends, so that every area that overlaps [start, end) lies within it. -ENOMEM. */
-int areas_isolate(struct areas *m, uintptr_t start, uintptr_t end);
+/* Makes `at` a boundary between areas. *ret_new is the area that this made, the upper one, or
+ * NULL if it was a boundary already. -ENOMEM. */
+int areas_split(struct areas *m, uintptr_t at, struct area **ret_new);
 
 void areas_remove(struct areas *m, struct area *a);
 

@@ -49,6 +49,7 @@ static int identity_each(const struct vma *v, const char *path, void *arg)
 static int examine(struct search *s, int fd)
 {
 	struct statfs sfs;
+	struct statx sx;
 	struct stat st;
 	int flags;
 
@@ -60,6 +61,8 @@ static int examine(struct search *s, int fd)
 	s->c->key = (struct inode_key){ st.st_dev, st.st_ino };
 	s->c->size = (uint64_t)st.st_size;
 	s->c->fs_type = sfs.f_type;
+	s->c->dax = statx(fd, "", AT_EMPTY_PATH, STATX_BASIC_STATS, &sx) == 0 &&
+		    (sx.stx_attributes & STATX_ATTR_DAX);
 	if (s->f && inode_key_cmp(s->f->key, s->c->key) != 0)
 		return -ESTALE;
 	s->probe = real.mmap(NULL, page_size(), PROT_NONE, MAP_SHARED, fd, (off_t)s->v->off);

@@ -16,6 +16,7 @@ struct custody {
 	struct inode_key key;
 	uint64_t size;
 	long fs_type;
+	bool dax; /* mapped without a page cache: pins fail with EOPNOTSUPP */
 	/* how custody_send() comes by it: */
 	int fd;           /* the program's own, or */
 	int lot;          /* parked in flight, or */

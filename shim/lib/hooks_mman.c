@@ -7,8 +7,8 @@
 
 #include "lib/hooks.h"
 #include "lib/init.h"
-#include "lib/log.h"
 #include "lib/ownfd.h"
+#include "lib/remap.h"
 #include "lib/stage.h"
 #include "lib/sync.h"
 
@@ -79,6 +79,9 @@ void *on_mmap(void *addr, size_t len, int prot, int flags, int fd, off_t off)
 	}
 	if (file)
 		f = space_file((struct inode_key){ st.st_dev, st.st_ino }, true);
+	if (fixed && space.staged && !(flags & MAP_FIXED_NOREPLACE))
+		sync_before_unmap((uintptr_t)addr, (uintptr_t)addr + page_up(len));
+	errno = saved;
 	p = real.mmap(addr, len, prot, flags, fd, off);
 	saved = errno;
 	if (p != MAP_FAILED && (f || (fixed && touches((uintptr_t)p, len)))) {
@@ -173,81 +176,40 @@ int on_msync(void *addr, size_t len, int flags)
 {
 	int ret = real.msync(addr, len, flags), err;
 
-	if (likely(!space.staged) || ret < 0 || !(flags & MS_SYNC) || !enabled)
+	int saved = errno;
+
+	if (likely(!space.staged) || (ret < 0 && errno != ENOMEM) || !(flags & MS_SYNC) || !enabled)
 		return ret;
+	/* ENOMEM: part of the range is not mapped; the rest was synced. */
 	err = sync_addresses((uintptr_t)addr, page_up(len), true);
-	if (err) {
+	errno = saved;
+	if (err && ret == 0) {
 		errno = -err;
 		return -1;
 	}
 	return ret;
 }
 
-/* Part of a file shows natively what is staged elsewhere: end that. */
-static void retire_all(struct file *f)
-{
-	enum reason why;
-
-	while (f->segments)
-		if (stage_retire(f->segments, &why) < 0) {
-			log_event(EV_ERROR, "reason=\"a remapped range shows the file, not what is staged\" "
-					    "remedy=\"%s\"",
-				  reason_remedy(why));
-			return;
-		}
-}
-
-/* Recorded ranges that move take their records along. Staged ones are handed back to the file
- * first, so that the kernel sees the one mapping that the program thinks it has. */
+/* Recorded ranges that move take their records along; where something is staged, remap.h does what
+ * the kernel would do with the one mapping that the program thinks it has. */
 void *on_mremap(void *addr, size_t old_len, size_t new_len, int flags, void *to)
 {
 	const uintptr_t start = (uintptr_t)addr;
-	struct segment *orphans = NULL, *s;
-	struct file *f = NULL;
 	struct space_guard g;
-	enum reason why;
-	struct area *a;
-	uint64_t off = 0;
-	int saved, fd = -1;
+	int saved;
 	void *p;
 
 	if (likely(!tracking() || !enabled) || !space_lock(&g))
 		return real.mremap(addr, old_len, new_len, flags, to);
 	if (pool_reserve(&space.areas.pool, 8)) {
-		space_unlock(&g);
+		p = MAP_FAILED;
 		errno = ENOMEM;
-		return MAP_FAILED;
+	} else if (stage_at(start, start + MAX(page_up(old_len), page_size()))) {
+		p = remap_staged(addr, old_len, new_len, flags, to);
+	} else {
+		p = remap_native(addr, old_len, new_len, flags, to);
 	}
-	while ((s = stage_at(start, start + MAX(page_up(old_len), page_size())))) {
-		if (stage_retire(s, &why) < 0) {
-			space_unlock(&g);
-			errno = why == REASON_IN_USE ? EAGAIN : ENOMEM;
-			return MAP_FAILED;
-		}
-	}
-	a = areas_first(&space.areas, start, start + 1);
-	if (a) {
-		f = a->file;
-		off = a->off + (start - a->start);
-		fd = f->fd;
-		f->areas++; /* its records may go below */
-	}
-	p = real.mremap(addr, old_len, new_len, flags, to);
 	saved = errno;
-	if (p != MAP_FAILED) {
-		if (old_len && !(flags & MREMAP_DONTUNMAP))
-			(void)space_set(start, start + page_up(old_len), NULL, 0, &orphans);
-		if (f || touches((uintptr_t)p, new_len))
-			(void)space_set((uintptr_t)p, (uintptr_t)p + page_up(new_len), f, off, &orphans);
-		if (f && f->segments && stage_show(f, (uintptr_t)p, (uintptr_t)p + page_up(new_len)) < 0)
-			retire_all(f);
-		stage_release(orphans);
-	}
-	if (f) {
-		f->areas--;
-		f->fd = fd;
-		space_file_put(f);
-	}
 	space_unlock(&g);
 	errno = saved;
 	return p;

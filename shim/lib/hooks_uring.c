@@ -17,7 +17,8 @@ int on_io_uring_register_buffers(struct io_uring *ring, const struct iovec *iov,
 	int ret = real.io_uring_register_buffers(ring, iov, n);
 
 	if (pin_refused(ret) && pin_resolve("io_uring_register_buffers", iov, n, ret))
-		ret = real.io_uring_register_buffers(ring, iov, n);
+		ret = pin_retried("io_uring_register_buffers",
+				  real.io_uring_register_buffers(ring, iov, n));
 	return ret;
 }
 
@@ -27,7 +28,8 @@ int on_io_uring_register_buffers_tags(struct io_uring *ring, const struct iovec 
 	int ret = real.io_uring_register_buffers_tags(ring, iov, tags, n);
 
 	if (pin_refused(ret) && pin_resolve("io_uring_register_buffers_tags", iov, n, ret))
-		ret = real.io_uring_register_buffers_tags(ring, iov, tags, n);
+		ret = pin_retried("io_uring_register_buffers_tags",
+				  real.io_uring_register_buffers_tags(ring, iov, tags, n));
 	return ret;
 }
 
@@ -46,6 +48,7 @@ int on_io_uring_unregister_buffers(struct io_uring *ring)
 int on_io_uring_register_buffers_update_tag(struct io_uring *ring, unsigned off, const struct iovec *iov,
 					    const __u64 *tags, unsigned n)
 {
+	static const char call[] = "io_uring_register_buffers_update_tag";
 	bool resolved = false;
 	unsigned done = 0;
 	int ret;
@@ -60,8 +63,9 @@ int on_io_uring_register_buffers_update_tag(struct io_uring *ring, unsigned off,
 				return (int)done;
 			continue;
 		}
-		if (resolved || !pin_refused(ret) ||
-		    !pin_resolve("io_uring_register_buffers_update_tag", iov + done, n - done, ret))
+		if (resolved)
+			ret = pin_retried(call, ret);
+		if (resolved || !pin_refused(ret) || !pin_resolve(call, iov + done, n - done, ret))
 			return done ? (int)done : ret;
 		resolved = true;
 	}
@@ -90,6 +94,8 @@ static int update_by_number(native_register *native, unsigned fd, unsigned opcod
 			if (u.nr == 0)
 				return (int)done;
 		} else {
+			if (resolved)
+				ret = pin_retried("io_uring_register", ret);
 			if (resolved || !pin_refused(ret) ||
 			    !pin_resolve("io_uring_register", (const struct iovec *)(uintptr_t)u.data, u.nr,
 					 ret))
@@ -125,7 +131,7 @@ static int register_by_number(native_register *native, unsigned fd, unsigned opc
 		return ret;
 	}
 	if (pin_refused(ret) && pin_resolve("io_uring_register", iov, count, ret))
-		ret = native(fd, opcode, arg, n);
+		ret = pin_retried("io_uring_register", native(fd, opcode, arg, n));
 	return ret;
 }
 

@@ -133,7 +133,7 @@ static enum reason check_range(struct request *r, const struct iovec *iov, bool 
 	for (p = piece_at(r, at); at < end; at = p->v.end, p++) {
 		if (!p || p == r->piece + r->pieces || p->v.start > at)
 			return REASON_NOT_MAPPED;
-		if (p->kind == PIECE_READ_ONLY)
+		if (p->kind == PIECE_READ_ONLY || !(p->v.flags & VMA_WRITE))
 			return REASON_READ_ONLY;
 		if (p->kind == PIECE_OFFENDER)
 			*ret_offender = true;
@@ -196,13 +196,16 @@ static enum reason check(struct request *r, bool *ret_any)
 {
 	enum reason why = REASON_NONE;
 	bool offender;
+	int err;
 	char *buf = scratch_get(r->scratch, SCAN_BUFFER);
 
 	r->piece = scratch_get(r->scratch, PIECES_MOST * sizeof(*r->piece));
 	*ret_any = false;
-	if (!buf || !r->piece ||
-	    vmas_scan(VMAS_SMAPS, buf, SCAN_BUFFER, piece_each, r, NULL) < 0)
+	if (!buf || !r->piece)
 		return REASON_NO_MEMORY;
+	err = vmas_scan(VMAS_SMAPS, buf, SCAN_BUFFER, piece_each, r, NULL);
+	if (err < 0)
+		return err == -EMFILE || err == -ENFILE ? REASON_NO_FILES : REASON_NO_MEMORY;
 	for (size_t i = 0; i < r->n && why == REASON_NONE; i++) {
 		if (r->iov[i].iov_len == 0)
 			continue;
@@ -226,29 +229,51 @@ static void say(enum log_event_kind kind, const struct pin_context *ctx, const c
 		  reason_text(why), reason_remedy(why));
 }
 
+/* EINVAL and EOVERFLOW have many causes; a range that cannot be is the one to speak of. So has
+ * EOPNOTSUPP, where no file system with direct access (DAX) is concerned. */
+static bool worth_a_line(const struct request *r, int err, enum reason why)
+{
+	if (err == -EINVAL || err == -EOVERFLOW)
+		return why == REASON_BAD_RANGE && r->n;
+	return err != -EOPNOTSUPP || why != REASON_NOT_SHARED_FILE;
+}
+
 static bool resolve(struct request *r, struct pin_context *ctx, const struct iovec *iov, size_t n, int err)
 {
 	enum reason why = copy_ranges(r, iov, n);
 	bool any = false;
 
-	if (why == REASON_NONE) {
+	if (r->n) {
 		ctx->addr = (uintptr_t)r->iov[0].iov_base;
 		ctx->len = r->iov[0].iov_len;
-		why = check(r, &any);
 	}
+	if (why == REASON_NONE && (err == -EINVAL || err == -EOVERFLOW))
+		return false;
+	if (why == REASON_NONE)
+		why = check(r, &any);
 	if (why == REASON_NONE && options.mode != MODE_STAGE) {
 		say(options.mode == MODE_LOG ? EV_PIN : EV_DENY, ctx, r->path, err, why);
 		return false;
 	}
 	if (why == REASON_NONE && stage_ranges(r, ctx, &why) == 0)
 		return true;
-	say(EV_REFUSE, ctx, r->path, err, why);
+	if (worth_a_line(r, err, why))
+		say(EV_REFUSE, ctx, r->path, err, why);
 	return false;
+}
+
+int pin_retried(const char *call, int ret)
+{
+	struct pin_context ctx = { .call = call };
+
+	if (ret < 0)
+		say(EV_REFUSE, &ctx, NULL, ret, REASON_STILL_REFUSED);
+	return ret;
 }
 
 bool pin_resolve(const char *call, const struct iovec *iov, size_t n, int err)
 {
-	struct pin_context ctx = { .call = call, .addr = (uintptr_t)iov };
+	struct pin_context ctx = { .call = call, .addr = (uintptr_t)iov, .err = err };
 	struct request r = { 0 };
 	struct scratch scratch;
 	struct space_guard g;

@@ -7,15 +7,21 @@
 #ifndef PINSTAGE_PIN_H
 #define PINSTAGE_PIN_H
 
+#include <errno.h>
 #include <stdbool.h>
 #include <stddef.h>
 #include <sys/uio.h>
 
-/* Whether a result of the real call may mean an offender: -EFAULT, or -EOPNOTSUPP on DAX. */
+/* Whether a result of the real call may mean an offender: -EFAULT, or -EOPNOTSUPP on DAX. The
+ * other two are what some kernels say of ranges that cannot be; those are looked at to say so. */
 static inline bool pin_refused(int err)
 {
-	return err == -14 /* EFAULT */ || err == -95 /* EOPNOTSUPP */;
+	return err == -EFAULT || err == -EOPNOTSUPP || err == -EOVERFLOW || err == -EINVAL;
 }
+
+/* The call was made again after pin_resolve() said yes, and this is what it returned now: says so
+ * if that is an error, and returns it. */
+int pin_retried(const char *call, int ret);
 
 /*
  * The kernel answered `err` to `call` for these ranges, all to be pinned for writing. Stages what

@@ -119,6 +119,20 @@ void space_file_put(struct file *f)
 	pool_put(&file_pool, f);
 }
 
+static int split(uintptr_t at)
+{
+	struct area *made;
+	int err = areas_split(&space.areas, at, &made);
+
+	if (made) {
+		made->file->areas++;
+		if (made->seg)
+			made->seg->areas++;
+		atomic_fetch_add(&space.tracked, 1);
+	}
+	return err;
+}
+
 static void forget(struct area *a, struct segment **ret_orphans)
 {
 	struct segment *s = a->seg, **at;
@@ -148,7 +162,9 @@ int space_set(uintptr_t start, uintptr_t end, struct file *f, uint64_t off, stru
 
 	if (f)
 		f->areas++; /* not to lose it below */
-	err = areas_isolate(&space.areas, start, end);
+	err = split(start);
+	if (!err)
+		err = split(end);
 	if (!err)
 		while ((a = areas_first(&space.areas, start, end)))
 			forget(a, ret_orphans);

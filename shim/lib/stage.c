@@ -4,7 +4,9 @@
 #include <errno.h>
 #include <stdio.h>
 #include <sys/mman.h>
+#include <sys/resource.h>
 #include <time.h>
+#include <unistd.h>
 
 #include "lib/custody.h"
 #include "lib/exchange.h"
@@ -78,25 +80,46 @@ static int ask(struct exchange *x, enum msg_type type)
 	return keeper_call(&m, NULL, 0, NULL, &x->why);
 }
 
+static bool fill_from(const struct place *p)
+{
+	const unsigned both = VMA_READ | VMA_WRITE;
+
+	return !p->neighbour && (p->flags & both) == both;
+}
+
+/* RLIMIT_FSIZE is about the program's own writes, but would stop ours to a memfd, too, and with a
+ * signal. Copying between two mappings is not subject to it, and slower. */
+static ssize_t fill_chunk(struct exchange *x, const struct place *p, uint64_t at, size_t len, bool limited)
+{
+	struct iovec from = { (char *)p->saved + (at - p->off), len };
+	struct iovec to = { (char *)p->span.forward + (at - p->off), len };
+
+	if (limited)
+		return process_vm_readv(getpid(), &to, 1, &from, 1, 0);
+	return real.pwrite(x->s->memfd, from.iov_base, len, (off_t)(at - x->s->off));
+}
+
 /* Copies by write(): a page that vanished with a truncation is EFAULT there, not SIGBUS. Every
  * page of the segment shows at some place; the parts are taken where they are found first. */
 static int fill(struct exchange *x)
 {
 	uint64_t at = x->s->off, end = x->s->off + x->s->len, stop;
+	struct rlimit limit;
+	bool limited;
 	size_t i;
 	ssize_t n;
 
+	limited = getrlimit(RLIMIT_FSIZE, &limit) == 0 && limit.rlim_cur != RLIM_INFINITY;
 	while (at < end) {
 		for (i = 0; i < x->n; i++)
-			if (!x->place[i].neighbour && x->place[i].flags & VMA_READ && at >= x->place[i].off &&
+			if (fill_from(&x->place[i]) && at >= x->place[i].off &&
 			    at < x->place[i].off + x->place[i].span.len)
 				break;
 		if (i == x->n)
 			return -EFAULT;
 		stop = MIN(end, x->place[i].off + x->place[i].span.len);
 		while (at < stop) {
-			n = real.pwrite(x->s->memfd, (char *)x->place[i].saved + (at - x->place[i].off),
-					MIN(stop - at, FILL_CHUNK), (off_t)(at - x->s->off));
+			n = fill_chunk(x, &x->place[i], at, MIN(stop - at, FILL_CHUNK), limited);
 			if (n <= 0)
 				return n < 0 ? -errno : -EIO;
 			at += (uint64_t)n;
@@ -323,6 +346,8 @@ int stage_range(const struct vma *v, const char *path, uint64_t off, uint64_t en
 	err = custody_find(&c, v, path, a ? a->file : NULL, scratch, ret_why);
 	if (err)
 		return err;
+	if (ctx->err == -EOPNOTSUPP && !c.dax)
+		return exchange_fail(ret_why, REASON_NOT_SHARED_FILE, -EOPNOTSUPP);
 	if (!policy_fs_allowed(c.fs_type, options.fs))
 		return exchange_fail(ret_why, REASON_FILE_SYSTEM, -EOPNOTSUPP);
 	if (end > page_up(c.size))
@@ -445,31 +470,49 @@ static int first_vma_each(const struct vma *v, const char *path, void *arg)
 	return 1;
 }
 
+static int vma_at(uintptr_t addr, struct vma *ret, char *buf)
+{
+	struct first_vma first = { .addr = addr };
+
+	if (vmas_scan(VMAS_MAPS, buf, SCAN_BUFFER, first_vma_each, &first, NULL) != 1)
+		return -ENOMEM;
+	*ret = first.v;
+	return 0;
+}
+
+int stage_prot_at(uintptr_t addr)
+{
+	struct scratch scratch;
+	struct vma v;
+	int err;
+
+	if (scratch_open(&scratch) < 0)
+		return -ENOMEM;
+	err = vma_at(addr, &v, scratch_get(&scratch, SCAN_BUFFER));
+	scratch_close(&scratch);
+	return err ? err : exchange_prot(v.flags);
+}
+
 int stage_show(struct file *f, uintptr_t start, uintptr_t end)
 {
-	struct first_vma first = { .addr = start };
 	struct area *a = areas_first(&space.areas, start, end);
 	const uint64_t off = a ? a->off : 0, stop = off + (end - start);
 	struct scratch scratch, whole;
 	struct segment *s;
-	char *buf;
-	int err = 0;
+	struct vma v;
+	int err;
 
 	if (!segment_find(f, off, stop))
 		return 0;
 	if (scratch_open(&whole) < 0)
 		return -ENOMEM;
-	buf = scratch_get(&whole, SCAN_BUFFER);
-	if (vmas_scan(VMAS_MAPS, buf, SCAN_BUFFER, first_vma_each, &first, NULL) != 1)
-		err = -ENOMEM;
+	err = vma_at(start, &v, scratch_get(&whole, SCAN_BUFFER));
 	for (s = f->segments; s && !err; s = s->next) {
-		struct exchange x = { .s = s, .f = f, .dev = first.v.dev, .ino = first.v.ino,
-				      .lo = start, .hi = end, .memfd_ro = -1 };
+		struct exchange x = { .s = s, .f = f, .dev = v.dev, .ino = v.ino, .lo = start, .hi = end,
+				      .memfd_ro = -1 };
 
-		x.off = MAX(s->off, off);
-		x.end = MIN(s->off + s->len, stop);
-		x.win_off = x.off;
-		x.win_end = x.end;
+		x.off = x.win_off = MAX(s->off, off);
+		x.end = x.win_end = MIN(s->off + s->len, stop);
 		if (x.off >= x.end)
 			continue;
 		scratch = whole;

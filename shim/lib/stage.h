@@ -16,6 +16,7 @@ struct pin_context {
 	const char *call; /* "io_uring_register_buffers" */
 	uintptr_t addr;   /* of the range that led here */
 	size_t len;
+	int err; /* what the kernel said */
 };
 
 /*
@@ -35,6 +36,9 @@ int stage_show(struct file *f, uintptr_t start, uintptr_t end);
 
 /* The first segment that stands in [start, end), or NULL. Lock held. */
 struct segment *stage_at(uintptr_t start, uintptr_t end);
+
+/* The protection of the mapping at addr, as for mprotect(2); -errno. */
+int stage_prot_at(uintptr_t addr);
 
 /* These segments have no address left in this process: tell the keeper, which syncs them before
  * it answers, and forget them. Lock held or not. */

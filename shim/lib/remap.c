@@ -1,0 +1,204 @@
+/* SPDX-License-Identifier: MIT */
+#include "lib/remap.h"
+
+#include <errno.h>
+#include <stdbool.h>
+#include <stdint.h>
+#include <sys/mman.h>
+
+#include "lib/exchange.h"
+#include "lib/log.h"
+#include "lib/real.h"
+#include "lib/space.h"
+#include "lib/stage.h"
+#include "lib/sync.h"
+
+static void *failed(int err)
+{
+	errno = err;
+	return MAP_FAILED;
+}
+
+static void forget_range(uintptr_t start, uintptr_t end)
+{
+	struct segment *orphans = NULL;
+
+	(void)space_set(start, end, NULL, 0, &orphans);
+	stage_release(orphans);
+}
+
+void *remap_native(void *addr, size_t old_len, size_t new_len, int flags, void *to)
+{
+	const uintptr_t start = (uintptr_t)addr;
+	struct area *a = areas_first(&space.areas, start, start + 1);
+	struct file *f = a ? a->file : NULL;
+	const uint64_t off = a ? a->off + (start - a->start) : 0;
+	struct segment *orphans = NULL;
+	uintptr_t at;
+	int saved;
+	void *p;
+
+	if (flags & MREMAP_FIXED && space.staged)
+		sync_before_unmap((uintptr_t)to, (uintptr_t)to + page_up(new_len));
+	p = real.mremap(addr, old_len, new_len, flags, to);
+	if (p == MAP_FAILED)
+		return p;
+	saved = errno;
+	at = (uintptr_t)p;
+	if (f)
+		f->areas++; /* its records may go before the new one comes */
+	if (old_len && !(flags & MREMAP_DONTUNMAP))
+		forget_range(start, start + page_up(old_len));
+	if (f || areas_first(&space.areas, at, at + new_len))
+		(void)space_set(at, at + page_up(new_len), f, off, &orphans);
+	stage_release(orphans);
+	if (f && f->segments && stage_show(f, at, at + page_up(new_len)) < 0)
+		log_event(EV_ERROR, "call=mremap reason=\"out of mappings: part of the range shows the file, "
+				    "not what is staged\" remedy=\"raise vm.max_map_count\"");
+	if (f) {
+		f->areas--;
+		space_file_put(f);
+	}
+	errno = saved;
+	return p;
+}
+
+/* Address space of len bytes at `to`, or anywhere (NULL). */
+static void *reserve(void *to, size_t len, int flags)
+{
+	return real.mmap(to, len, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | flags, -1, 0);
+}
+
+/* The file from `off` on, mapped at `at` in place of what is there, from area a's own mapping. */
+static bool map_file_at(const struct area *a, uintptr_t addr, uintptr_t at, size_t skip, size_t len, int prot)
+{
+	const uintptr_t from = (a->seg ? a->saved : a->start) + (addr - a->start);
+	char *copy;
+
+	copy = real.mremap((void *)from, 0, skip + len, MREMAP_MAYMOVE, NULL);
+	if (copy == MAP_FAILED)
+		return false;
+	if (skip)
+		real.munmap(copy, skip);
+	(void)munlock(copy + skip, len);
+	if (real.mprotect(copy + skip, len, prot) == 0 &&
+	    real.mremap(copy + skip, len, len, MREMAP_MAYMOVE | MREMAP_FIXED, (void *)at) != MAP_FAILED)
+		return true;
+	real.munmap(copy + skip, len);
+	return false;
+}
+
+/* Records [at, at+len) as file f from off, and shows what is staged of it. */
+static int adopt(struct file *f, uintptr_t at, size_t len, uint64_t off)
+{
+	struct segment *orphans = NULL;
+	int err;
+
+	err = space_set(at, at + len, f, off, &orphans);
+	if (!err)
+		err = stage_show(f, at, at + len);
+	stage_release(orphans);
+	return err;
+}
+
+static void *grow_in_place(struct area *a, uintptr_t start, size_t old_len, size_t new_len, int prot)
+{
+	const uintptr_t tail = start + old_len;
+	const size_t len = new_len - old_len;
+
+	if (reserve((void *)tail, len, MAP_FIXED_NOREPLACE) != (void *)tail)
+		return MAP_FAILED;
+	if (map_file_at(a, start, tail, old_len, len, prot) &&
+	    adopt(a->file, tail, len, a->off + (start - a->start) + old_len) == 0)
+		return (void *)start;
+	forget_range(tail, tail + len);
+	real.munmap((void *)tail, len);
+	return MAP_FAILED;
+}
+
+static void drop_old(uintptr_t start, size_t len)
+{
+	sync_before_unmap(start, start + len);
+	if (real.munmap((void *)start, len) == 0)
+		forget_range(start, start + len);
+}
+
+/* A whole new range, and then the end of the old one unless it stays. */
+static void *move(struct area *a, uintptr_t start, size_t old_len, size_t new_len, int flags, void *to, int prot)
+{
+	const uint64_t off = a->off + (start - a->start);
+	struct file *f = a->file;
+	void *at;
+
+	if (flags & MREMAP_FIXED) {
+		sync_before_unmap((uintptr_t)to, (uintptr_t)to + new_len);
+		at = reserve(to, new_len, MAP_FIXED);
+		if (at != MAP_FAILED)
+			forget_range((uintptr_t)to, (uintptr_t)to + new_len);
+	} else {
+		at = reserve(NULL, new_len, 0);
+	}
+	if (at == MAP_FAILED)
+		return at;
+	if (!map_file_at(a, start, (uintptr_t)at, 0, new_len, prot) ||
+	    adopt(f, (uintptr_t)at, new_len, off) < 0) {
+		forget_range((uintptr_t)at, (uintptr_t)at + new_len);
+		real.munmap(at, new_len);
+		return failed(ENOMEM);
+	}
+	if (old_len && !(flags & MREMAP_DONTUNMAP))
+		drop_old(start, old_len);
+	return at;
+}
+
+/* What the kernel checks before it touches anything. */
+static int check(uintptr_t start, size_t old_len, size_t new_len, int flags, uintptr_t to)
+{
+	struct area *a = areas_first(&space.areas, start, start + 1), *b;
+	uintptr_t end = start + old_len;
+
+	if (start % page_size() || new_len == 0 ||
+	    (flags & ~(MREMAP_MAYMOVE | MREMAP_FIXED | MREMAP_DONTUNMAP)) ||
+	    ((flags & (MREMAP_FIXED | MREMAP_DONTUNMAP)) && !(flags & MREMAP_MAYMOVE)) ||
+	    ((flags & MREMAP_DONTUNMAP) && old_len != new_len) || (!old_len && !(flags & MREMAP_MAYMOVE)))
+		return EINVAL;
+	if (flags & MREMAP_FIXED && (to % page_size() || (to < end && start < to + new_len)))
+		return EINVAL;
+	/* One mapping of one file, as far as the program knows. */
+	for (b = a; a && b->end < end; a = b) {
+		b = areas_next(b, end);
+		if (!b || b->start != a->end || b->file != a->file ||
+		    b->off != a->off + (a->end - a->start))
+			return EFAULT;
+	}
+	return a ? 0 : EFAULT;
+}
+
+void *remap_staged(void *addr, size_t old_len, size_t new_len, int flags, void *to)
+{
+	const uintptr_t start = (uintptr_t)addr;
+	struct area *a;
+	void *p;
+	int err, prot;
+
+	old_len = page_up(old_len);
+	new_len = page_up(new_len);
+	err = check(start, old_len, new_len, flags, (uintptr_t)to);
+	if (err)
+		return failed(err);
+	a = areas_first(&space.areas, start, start + 1);
+	prot = stage_prot_at(start);
+	if (prot < 0)
+		return failed(ENOMEM);
+	if (!(flags & (MREMAP_FIXED | MREMAP_DONTUNMAP)) && old_len) {
+		if (new_len < old_len)
+			drop_old(start + new_len, old_len - new_len);
+		if (new_len <= old_len)
+			return addr;
+		p = grow_in_place(a, start, old_len, new_len, prot);
+		if (p != MAP_FAILED || !(flags & MREMAP_MAYMOVE))
+			return p != MAP_FAILED ? p : failed(ENOMEM);
+		a = areas_first(&space.areas, start, start + 1);
+	}
+	return move(a, start, old_len, new_len, flags, to, prot);
+}
