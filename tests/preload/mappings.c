@@ -414,8 +414,12 @@ static bool is_locked(const unsigned char *map, size_t len)
 
 	assert_non_null(smaps);
 	while (fgets(line, sizeof(line), smaps)) {
-		if (sscanf(line, "%lx-%lx ", &start, &stop) == 2)
-			continue;
+		unsigned long from, to;
+
+		if (sscanf(line, "%lx-%lx ", &from, &to) == 2) {
+			start = from;
+			stop = to;
+		}
 		if (strncmp(line, "VmFlags:", 8) == 0 && strstr(line, " lo") &&
 		    start >= (uintptr_t)map && stop <= (uintptr_t)map + len)
 			locked += stop - start;
