@@ -83,27 +83,30 @@ static int parse_bytes(const char *text, uint64_t *ret)
 	return 0;
 }
 
-int option_set(struct options *o, const struct option_row *row, const char *text,
-	       const char **ret_expected)
+int option_parse(enum option_type type, const char *text, void *ret, const char **ret_expected)
 {
-	void *member = (char *)o + row->offset;
-
-	switch (row->type) {
+	switch (type) {
 	case OPTION_MODE:
 		*ret_expected = "stage, log, deny or off";
-		return parse_mode(text, member);
+		return parse_mode(text, ret);
 	case OPTION_SECONDS:
 		*ret_expected = "seconds, from 0.001 to 86400";
-		return parse_seconds(text, member);
+		return parse_seconds(text, ret);
 	case OPTION_BYTES:
 		*ret_expected = "a number of bytes, with K, M, G or T behind it if you like";
-		return parse_bytes(text, member);
+		return parse_bytes(text, ret);
 	case OPTION_TEXT:
 		*ret_expected = "some text";
-		*(const char **)member = text;
+		*(const char **)ret = text;
 		return *text ? 0 : -EINVAL;
 	}
 	return -EINVAL;
+}
+
+int option_set(struct options *o, const struct option_row *row, const char *text,
+	       const char **ret_expected)
+{
+	return option_parse(row->type, text, (char *)o + row->offset, ret_expected);
 }
 
 void options_default(struct options *o)

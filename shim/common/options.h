@@ -57,6 +57,9 @@ struct option_row {
 extern const struct option_row option_table[];
 extern const size_t option_count;
 
+/* Reads text into *ret, which is an OPTION_C_... of that type. Returns as option_set() does. */
+int option_parse(enum option_type type, const char *text, void *ret, const char **ret_expected);
+
 /* Sets one option from text. 0 or -EINVAL, with what is allowed in *ret_expected. Text options
  * keep the pointer. */
 int option_set(struct options *o, const struct option_row *row, const char *text,
