@@ -96,27 +96,27 @@ tests: all $(TEST_PROGRAMS)
 RUN_TESTS = BUILD='$(abspath $(BUILD))' CC='$(CC)' SANITIZE='$(SANITIZE)' tests/run
 
 demo:
-	tests/deps build demo
-	$(MAKE) all
-	BUILD='$(abspath $(BUILD))' tests/demo
+	@tests/deps build demo
+	@$(MAKE) --no-print-directory all
+	@BUILD='$(abspath $(BUILD))' tests/demo
 
 check:
-	tests/deps build demo check
-	$(MAKE) tests WERROR=1
-	$(RUN_TESTS) $(TESTFLAGS)
+	@tests/deps build demo check
+	@$(MAKE) --no-print-directory tests WERROR=1
+	@$(RUN_TESTS) $(TESTFLAGS)
 
 # For the inner loop: no other compilers, no valgrind, no fio matrix, ext4 and tmpfs only.
 check-quick:
-	tests/deps build demo check
-	$(MAKE) tests
-	$(RUN_TESTS) --quick $(TESTFLAGS)
+	@tests/deps build demo check
+	@$(MAKE) --no-print-directory tests
+	@$(RUN_TESTS) --quick $(TESTFLAGS)
 
 C_FILES = $(shell git ls-files '*.c' '*.h' 2>/dev/null || find * -name '*.[ch]')
 SCRIPTS = $(shell grep -lrIE '^\#! ?/(usr/)?bin/(env )?(ba)?sh' .ci tests) $(wildcard tests/lib/*.sh)
 MAN_PAGES = $(wildcard man/*.[178])
 
 lint:
-	tests/deps build check
+	@tests/deps build check
 	clang-format --dry-run -Werror $(C_FILES)
 	cppcheck --quiet --error-exitcode=1 --inline-suppr --enable=warning,portability \
 		--suppressions-list=tests/lib/cppcheck.suppressions -j2 \
