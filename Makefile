@@ -23,8 +23,8 @@ ALL_CFLAGS = -std=gnu11 -fvisibility=hidden -fPIC $(WARNINGS) $(CFLAGS) $(SANITI
 ALL_LDFLAGS = -Wl,-z,relro,-z,now $(CFLAGS) $(LDFLAGS) $(SANITIZERS)
 
 # Files that define libc's own names must see the plain prototypes: distribution flags
-# would rename them (_FILE_OFFSET_BITS) or inline them (_FORTIFY_SOURCE).
-HOOK_CPPFLAGS := -U_FILE_OFFSET_BITS -U_FORTIFY_SOURCE
+# would rename them (_FILE_OFFSET_BITS, _TIME_BITS) or inline them (_FORTIFY_SOURCE).
+HOOK_CPPFLAGS := -U_FILE_OFFSET_BITS -U_TIME_BITS -U_FORTIFY_SOURCE
 
 COMMON_SRC := $(wildcard shim/common/*.c)
 LIB_SRC := $(wildcard shim/lib/*.c)
