@@ -81,7 +81,7 @@ static const char *object_to_privileges(int fd)
 	     st.st_gid != getgid()))
 		return "is a set-uid or set-gid program, in which the loader preloads nothing";
 	if (fgetxattr(fd, "security.capability", NULL, 0) > 0)
-		return "has file capabilities, with which the loader preloads nothing";
+		return "has file capabilities, for which the loader ignores what is to be preloaded";
 	return NULL;
 }
 

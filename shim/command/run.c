@@ -111,16 +111,29 @@ static int not_released(const struct msg *m, uint64_t waited_ms)
 	return EXIT_OWN;
 }
 
-/* Until everything that the run staged is in its files and let go. Returns 0 or EXIT_OWN. */
-static int wait_for_release(int sock, uint64_t run, uint64_t timeout_ms)
+static int ask_for_release(int sock, struct msg *m, uint64_t run, uint64_t timeout_ms)
 {
+	msg_init(m, MSG_WAIT);
+	m->run = run;
+	m->arg[0] = timeout_ms;
+	return conversation_ask(sock, m, (int)timeout_ms + GRACE_MS);
+}
+
+/* Until everything that the run staged is in its files and let go. Returns 0 or EXIT_OWN. */
+static int wait_for_release(int *sock, uint64_t run, uint64_t timeout_ms)
+{
+	enum reason why;
 	struct msg m;
 	int err;
 
-	msg_init(&m, MSG_WAIT);
-	m.run = run;
-	m.arg[0] = timeout_ms;
-	err = conversation_ask(sock, &m, (int)timeout_ms + GRACE_MS);
+	err = ask_for_release(*sock, &m, run, timeout_ms);
+	if (err == -EPIPE || err == -ECONNRESET) {
+		/* It was killed. The library has then met another one and told it everything.
+		 */
+		close(*sock);
+		*sock = conversation_open(&why);
+		err = *sock < 0 ? -ECONNRESET : ask_for_release(*sock, &m, run, timeout_ms);
+	}
 	if (!err)
 		return m.error ? not_released(&m, timeout_ms) : 0;
 	if (err == -ETIMEDOUT)
@@ -131,8 +144,8 @@ static int wait_for_release(int sock, uint64_t run, uint64_t timeout_ms)
 	else
 		complain(
 			"run",
-			"the keeper ended while the program ran (%s); what was staged may not be in its "
-			"files: check them",
+			"the keeper was ended while the program ran; what was staged may not be in its "
+			"files: check them (%s)",
 			strerror(-err));
 	return EXIT_OWN;
 }
@@ -181,7 +194,7 @@ int run_main(int argc, char **argv)
 	if (status < 0)
 		return cannot_execute(s.program[0], status);
 	status = exit_status(child_wait(&child));
-	if (keeper >= 0 && wait_for_release(keeper, run, s.sync_timeout_ms) && status == 0)
+	if (keeper >= 0 && wait_for_release(&keeper, run, s.sync_timeout_ms) && status == 0)
 		status = EXIT_OWN;
 	return status;
 }

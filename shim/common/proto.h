@@ -13,9 +13,12 @@
  *            somebody still holds, takes again what changed meanwhile, records the bases.
  *            → the segment is in force
  *   ABORT    id: forget a segment that is not in force
- *   SYNC     key, off, len (0: to the end), flags: carry changes to the file
+ *   SYNC     key, off, len (0: to the end), flags: carry changes to the file → -ENOENT if
+ *            nothing of it is staged here: then ATTACH
  *   RETIRE   id: no mapping is left in the process: seal, carry the last changes, let go
  *   RELEASE  id: this process has no mapping of the segment any more
+ *   ATTACH   key, off, len + descriptor of the file, memfd, ledger: a segment that another keeper
+ *            had, or that this process inherited → id
  *   STATUS   → one message per segment
  *   WAIT     run, arg (ms): until nothing is held for that run any more → error, file
  */
@@ -30,7 +33,7 @@
 
 #define PROTO_MAGIC 0x70736731 /* "psg1" */
 #define PROTO_VERSION 1
-#define PROTO_FDS 2
+#define PROTO_FDS 3
 
 enum msg_type {
 	MSG_HELLO = 1,
@@ -41,6 +44,7 @@ enum msg_type {
 	MSG_SYNC,
 	MSG_RETIRE,
 	MSG_RELEASE,
+	MSG_ATTACH,
 	MSG_STATUS,
 	MSG_WAIT,
 	MSG_TYPE_MAX

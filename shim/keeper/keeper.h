@@ -49,6 +49,7 @@ struct segment {
 	const unsigned char *mem; /* read-only mapping from a read-only reopen */
 	int ledger_fd;
 	struct ledger_header *ledger;
+	size_t ledger_size;       /* bytes */
 	LIST_HEAD(, use) users;
 	enum segment_state state;
 	uint64_t dirty;      /* bytes found changed by the last pass */
@@ -60,7 +61,7 @@ struct job {
 	STAILQ_ENTRY(job) link;
 	struct conversation *from; /* NULL: the keeper's own */
 	struct msg m;
-	int fd; /* STAGE: the program's descriptor of the file */
+	int fd[PROTO_FDS]; /* that came with it; -1: none. Closed with the job */
 	enum { JOB_REQUEST, JOB_PASS } kind;
 };
 
@@ -128,11 +129,14 @@ uint64_t budget_default(void);
 
 /* segment.c: the segment's memory. -errno */
 int segment_create(struct stage *s, uint64_t off, uint64_t len, struct segment **ret);
+int segment_adopt(struct stage *s, const struct msg *m, int memfd, int ledger, struct segment **ret);
+bool segment_same_memory(const struct segment *g, int memfd);
 int segment_replace_memory(struct segment *g); /* a copy that is not sealed */
 void segment_free(struct segment *g);
 
 /* lane.c; lock held */
 void lane_post(struct stage *s, struct job *j);
+void lane_post_pass(struct stage *s); /* a background pass, now */
 
 /* engine.c: by the worker that has the stage; no lock */
 int engine_sync(struct segment *g, uint64_t off, uint64_t len);

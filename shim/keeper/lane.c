@@ -3,6 +3,7 @@
  * is with one worker at a time. */
 #include <stdlib.h>
 #include <time.h>
+#include <unistd.h>
 
 #include "keeper/keeper.h"
 
@@ -31,6 +32,9 @@ static void serve(struct stage *s)
 		else
 			request_run(s, j);
 		pthread_mutex_lock(&keeper.lock);
+		for (int i = 0; i < PROTO_FDS; i++)
+			if (j->fd[i] >= 0)
+				close(j->fd[i]);
 		if (j->from)
 			conversation_put(j->from);
 		free(j);
@@ -92,4 +96,14 @@ void lane_post(struct stage *s, struct job *j)
 	else if (l->threads == 0)
 		keeper_say("cannot start a thread; work waits");
 	pthread_attr_destroy(&attr);
+}
+
+void lane_post_pass(struct stage *s)
+{
+	struct job *j = xcalloc(1, sizeof(*j));
+
+	j->kind = JOB_PASS;
+	for (int i = 0; i < PROTO_FDS; i++)
+		j->fd[i] = -1;
+	lane_post(s, j);
 }

@@ -61,7 +61,7 @@ static int do_stage(struct stage *s, struct job *j, struct segment **ret)
 	uint64_t budget;
 	int err;
 
-	err = s->fd >= 0 ? 0 : reopen(s, j->fd);
+	err = s->fd >= 0 ? 0 : reopen(s, j->fd[0]);
 	if (err)
 		return refuse(m, err == -ESTALE ? REASON_CHANGED : REASON_NO_DESCRIPTOR, err);
 	err = within_file(s, m->off, m->len);
@@ -94,6 +94,43 @@ static int do_stage(struct stage *s, struct job *j, struct segment **ret)
 	}
 	pthread_mutex_unlock(&keeper.lock);
 	return err ? refuse(m, REASON_NO_MEMORY, err) : 0;
+}
+
+/* A segment that outlived another keeper, or that came to this client by fork(). Its ledger says
+ * what file and memory last agreed on. */
+static int do_attach(struct stage *s, struct job *j)
+{
+	struct msg *m = &j->m;
+	struct segment *g;
+	int err;
+
+	err = s->fd >= 0 ? 0 : reopen(s, j->fd[0]);
+	if (err)
+		return refuse(m, REASON_NO_DESCRIPTOR, err);
+	pthread_mutex_lock(&keeper.lock);
+	g = segment_overlapping(s, m->off, m->len);
+	if (g && segment_same_memory(g, j->fd[1])) {
+		segment_use(g, j->from->client);
+		m->id = g->id;
+	} else if (g) {
+		err = refuse(m, REASON_STAGED_ELSEWHERE, -EBUSY);
+	}
+	pthread_mutex_unlock(&keeper.lock);
+	if (g)
+		return err;
+	err = segment_adopt(s, m, j->fd[1], j->fd[2], &g);
+	if (err)
+		return refuse(m, REASON_PROTOCOL, err);
+	pthread_mutex_lock(&keeper.lock);
+	memcpy(s->name, m->text, sizeof(s->name));
+	g->id = m->id = keeper.next_id++;
+	g->run = j->from->client->run;
+	g->retry_ms = RETRY_FIRST_MS;
+	keeper.staged += g->len;
+	LIST_INSERT_HEAD(&s->segments, g, link);
+	segment_use(g, j->from->client);
+	pthread_mutex_unlock(&keeper.lock);
+	return 0;
 }
 
 /* A segment of this stage that is being filled by this client. */
@@ -238,8 +275,12 @@ static void let_go(struct stage *s)
 			destroy(g);
 			continue;
 		}
-		g->next_try = now_ms() + g->retry_ms;
 		g->retry_ms = MIN(g->retry_ms * 2, (uint64_t)RETRY_MOST_MS);
+		pthread_mutex_lock(&keeper.lock);
+		g->next_try = now_ms() + g->retry_ms;
+		s->next_pass = MIN(s->next_pass, g->next_try);
+		pthread_mutex_unlock(&keeper.lock);
+		(void)eventfd_write(keeper.event, 1);
 	}
 }
 
@@ -281,8 +322,9 @@ void request_run(struct stage *s, struct job *j)
 			fds[n++] = g->memfd;
 			fds[n++] = g->ledger_fd;
 		}
-		if (j->fd >= 0)
-			close(j->fd);
+		break;
+	case MSG_ATTACH:
+		err = do_attach(s, j);
 		break;
 	case MSG_CLEAN:
 		g = filling(s, j);

@@ -76,6 +76,7 @@ static int make_ledger(struct segment *g)
 				     .len = g->len,
 				     .state = SEGMENT_FILLING };
 	g->ledger = l;
+	g->ledger_size = ledger_size(pages);
 	return 0;
 }
 
@@ -98,6 +99,72 @@ int segment_create(struct stage *s, uint64_t off, uint64_t len, struct segment *
 	}
 	*ret = g;
 	return 0;
+}
+
+/* Both came from a client: nothing in them is believed before it was checked. */
+static int check_ledger(const struct ledger_header *l, const struct stage *s, const struct msg *m, off_t size)
+{
+	if (l->magic != LEDGER_MAGIC || l->version != LEDGER_VERSION || l->page != page_size() ||
+	    inode_key_cmp(l->key, s->key) != 0 || l->off != m->off || l->len != m->len ||
+	    l->pages != l->len / l->page || (uint64_t)size != ledger_size(l->pages))
+		return -EPROTO;
+	return l->state == SEGMENT_FILLING ? -EPROTO : 0;
+}
+
+static int fixed_size_memfd(int fd, off_t *ret_size)
+{
+	const int fixed = F_SEAL_SHRINK | F_SEAL_GROW;
+	struct stat st;
+
+	if (fd < 0 || fstat(fd, &st) < 0)
+		return -EBADF;
+	if ((fcntl(fd, F_GET_SEALS) & fixed) != fixed)
+		return -EPERM;
+	*ret_size = st.st_size;
+	return 0;
+}
+
+int segment_adopt(struct stage *s, const struct msg *m, int memfd, int ledger, struct segment **ret)
+{
+	struct segment *g = xcalloc(1, sizeof(*g));
+	off_t mem_size, size = 0;
+	int err;
+
+	g->stage = s;
+	g->off = m->off;
+	g->len = m->len;
+	g->memfd = fcntl(memfd, F_DUPFD_CLOEXEC, 3);
+	g->ledger_fd = fcntl(ledger, F_DUPFD_CLOEXEC, 3);
+	err = fixed_size_memfd(memfd, &mem_size);
+	if (!err)
+		err = fixed_size_memfd(ledger, &size);
+	if (!err && (m->len % page_size() || (uint64_t)mem_size != m->len ||
+		     (uint64_t)size < sizeof(struct ledger_header)))
+		err = -EPROTO;
+	if (!err) {
+		void *l = mmap(NULL, (size_t)size, PROT_READ | PROT_WRITE, MAP_SHARED, g->ledger_fd, 0);
+
+		g->ledger = l == MAP_FAILED ? NULL : l;
+		g->ledger_size = (size_t)size;
+		err = g->ledger ? check_ledger(g->ledger, s, m, size) : -ENOMEM;
+	}
+	if (!err)
+		err = map_read_only(g->memfd, g->len, &g->mem);
+	if (err) {
+		segment_free(g);
+		return err;
+	}
+	g->state = g->ledger->state;
+	*ret = g;
+	return 0;
+}
+
+bool segment_same_memory(const struct segment *g, int memfd)
+{
+	struct stat a, b;
+
+	return fstat(g->memfd, &a) == 0 && fstat(memfd, &b) == 0 && a.st_dev == b.st_dev &&
+	       a.st_ino == b.st_ino;
 }
 
 int segment_replace_memory(struct segment *g)
@@ -133,7 +200,7 @@ void segment_free(struct segment *g)
 	if (g->mem)
 		munmap((void *)(uintptr_t)g->mem, g->len);
 	if (g->ledger)
-		munmap(g->ledger, ledger_size(g->ledger->pages));
+		munmap(g->ledger, g->ledger_size);
 	if (g->memfd >= 0)
 		close(g->memfd);
 	if (g->ledger_fd >= 0)

@@ -11,6 +11,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "common/cleanup.h"
 #include "keeper/keeper.h"
 
 static int epoll;
@@ -28,7 +29,6 @@ static void client_gone(struct client *c)
 {
 	struct segment *g;
 	struct stage *s;
-	struct job *j;
 	bool left;
 
 	LIST_FOREACH(s, &keeper.stages, link) {
@@ -38,10 +38,7 @@ static void client_gone(struct client *c)
 			left |= LIST_EMPTY(&g->users);
 		}
 		if (left) {
-			j = xcalloc(1, sizeof(*j));
-			j->kind = JOB_PASS;
-			j->fd = -1;
-			lane_post(s, j);
+			lane_post_pass(s);
 		}
 	}
 	LIST_REMOVE(c, link);
@@ -187,6 +184,7 @@ static struct stage *stage_of(struct msg *m, int fd, int *ret_err)
 	*ret_err = -ENOENT;
 	switch (m->type) {
 	case MSG_STAGE:
+	case MSG_ATTACH:
 		*ret_err = -EBADF;
 		if (fd < 0 || fstat(fd, &st) < 0 || !S_ISREG(st.st_mode))
 			return NULL;
@@ -195,7 +193,6 @@ static struct stage *stage_of(struct msg *m, int fd, int *ret_err)
 			return NULL;
 		return stage_find(m->key, true);
 	case MSG_SYNC:
-		*ret_err = 0; /* nothing staged, nothing to do */
 		return stage_find(m->key, false);
 	case MSG_CLEAN:
 	case MSG_COMMIT:
@@ -209,7 +206,7 @@ static struct stage *stage_of(struct msg *m, int fd, int *ret_err)
 	return NULL;
 }
 
-static void dispatch(struct conversation *c, struct msg *m, int fd)
+static void dispatch(struct conversation *c, struct msg *m, int *fds)
 {
 	struct stage *s;
 	struct job *j;
@@ -232,7 +229,7 @@ static void dispatch(struct conversation *c, struct msg *m, int fd)
 		wait_for_run(c, m);
 		return;
 	}
-	s = stage_of(m, fd, &err);
+	s = stage_of(m, fds[0], &err);
 	if (!s) {
 		m->error = err;
 		m->reason = err == -ESTALE ? REASON_CHANGED : err ? REASON_NO_DESCRIPTOR : REASON_NONE;
@@ -243,7 +240,8 @@ static void dispatch(struct conversation *c, struct msg *m, int fd)
 	j->kind = JOB_REQUEST;
 	j->from = c;
 	j->m = *m;
-	j->fd = m->type == MSG_STAGE ? dup(fd) : -1;
+	for (int i = 0; i < PROTO_FDS; i++)
+		j->fd[i] = steal_fd(&fds[i]);
 	c->refs++;
 	lane_post(s, j);
 }
@@ -257,7 +255,7 @@ static void readable(struct conversation *c)
 	if (err == -EAGAIN)
 		return;
 	if (!err)
-		dispatch(c, &m, fds[0]);
+		dispatch(c, &m, fds);
 	for (int i = 0; i < PROTO_FDS; i++)
 		if (fds[i] >= 0)
 			close(fds[i]);
@@ -300,19 +298,14 @@ static int tick(void)
 	uint64_t now = now_ms(), next = UINT64_MAX;
 	struct waiter *w;
 	struct stage *s;
-	struct job *j;
 
 	check_waiters();
 	LIST_FOREACH(s, &keeper.stages, link) {
 		if (LIST_EMPTY(&s->segments))
 			continue;
 		if (!s->busy && !s->queued && s->next_pass <= now) {
-			if (s->next_pass) {
-				j = xcalloc(1, sizeof(*j));
-				j->kind = JOB_PASS;
-				j->fd = -1;
-				lane_post(s, j);
-			}
+			if (s->next_pass)
+				lane_post_pass(s);
 			s->next_pass = now + 1000; /* the pass sets its own */
 		}
 		if (!s->busy)

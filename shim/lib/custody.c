@@ -192,24 +192,40 @@ int custody_find(struct custody *c, const struct vma *v, const char *path, struc
 struct send_elsewhere {
 	int sock;
 	struct msg *m;
-	struct custody *c;
+	const struct custody *c;
+	const int *more;
+	size_t n;
 };
+
+static int send_with(struct send_elsewhere *e, int fd)
+{
+	int fds[PROTO_FDS] = { fd };
+
+	for (size_t i = 0; i < e->n; i++)
+		fds[i + 1] = e->more[i];
+	return msg_send(e->sock, e->m, fds, e->n + 1);
+}
 
 static int send_elsewhere(void *arg)
 {
 	struct send_elsewhere *e = arg;
 	int fd = open_elsewhere(e->c);
 
-	return fd < 0 ? fd : msg_send(e->sock, e->m, &fd, 1);
+	return fd < 0 ? fd : send_with(e, fd);
+}
+
+int custody_send_with(int sock, struct msg *m, const struct custody *c, const int *more, size_t n)
+{
+	struct send_elsewhere e = { sock, m, c, more, n };
+
+	if (n > PROTO_FDS - 1)
+		return -EINVAL;
+	return c->fd >= 0 ? send_with(&e, c->fd) : shadow_run(send_elsewhere, &e);
 }
 
 int custody_send(int sock, struct msg *m, void *arg)
 {
-	struct send_elsewhere e = { sock, m, arg };
-
-	if (e.c->fd >= 0)
-		return msg_send(sock, m, &e.c->fd, 1);
-	return shadow_run(send_elsewhere, &e);
+	return custody_send_with(sock, m, arg, NULL, 0);
 }
 
 /* A few files may be parked; each costs two descriptors. Beyond that the name of the file must

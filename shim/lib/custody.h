@@ -32,6 +32,9 @@ int custody_find(struct custody *c, const struct vma *v, const char *path, struc
 /* For keeper_call_via(): sends m with the descriptor. `arg` is the struct custody. */
 int custody_send(int sock, struct msg *m, void *arg);
 
+/* The same with more descriptors behind it. */
+int custody_send_with(int sock, struct msg *m, const struct custody *c, const int *more, size_t n);
+
 /* The program is about to close its descriptor of f: keep one in flight for as long as the file
  * is mapped (the mapping keeps the open file description alive anyway). Lock held. */
 void custody_park(struct file *f, int fd);

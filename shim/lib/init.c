@@ -49,14 +49,14 @@ static bool read_environment(void)
 	options_default(&options);
 	for (size_t i = 0; i < option_count; i++) {
 		text = getenv(option_table[i].variable);
-		if (text && option_set(&options, &option_table[i], text, &expected) < 0 && !bad) {
+		if (text && *text && option_set(&options, &option_table[i], text, &expected) < 0 && !bad) {
 			bad = option_table[i].variable;
 			bad_expected = expected;
 		}
 	}
 	if (options.mode == MODE_OFF && !bad)
 		return false;
-	log_ok = log_open(options.log && *options.log ? options.log : NULL);
+	log_ok = log_open(options.log);
 	if (bad)
 		log_event(EV_ERROR,
 			  "setting=%s value=\"%s\" reason=\"not understood; nothing will be staged\" "

@@ -14,6 +14,7 @@
 #include "lib/init.h"
 #include "lib/ownfd.h"
 #include "lib/real.h"
+#include "lib/recover.h"
 #include "lib/spawn.h"
 
 /* One request at a time travels on a conversation. Conversations stay open as long as the process
@@ -21,8 +22,8 @@
 static struct conversation {
 	int fd;
 	bool busy;
-} conversation[8];
-static size_t open_count;
+} conversation[8] = { { -1, false }, { -1, false }, { -1, false }, { -1, false },
+		      { -1, false }, { -1, false }, { -1, false }, { -1, false } };
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
 static pthread_cond_t freed = PTHREAD_COND_INITIALIZER;
 
@@ -119,93 +120,142 @@ static int conversation_open(struct conversation *c, enum reason *ret_why)
 	return 0;
 }
 
-/* A free conversation, marked busy; a new one if all are busy and there may be more. The slot is
- * taken before it is opened, so that opening needs no lock. */
-static int take(struct conversation **ret, enum reason *ret_why)
+/* A conversation that is open and free, marked busy. With `fresh`, a new one is opened if all are
+ * busy and there may be more, or if none is open; the slot is taken before it is opened, so that
+ * opening needs no lock. */
+static int take(struct conversation **ret, bool fresh, enum reason *ret_why)
 {
-	struct conversation *c = NULL;
-	size_t i;
+	struct conversation *c, *spare;
+	size_t i, opened;
 	int err = 0;
 
 	pthread_mutex_lock(&lock);
 	for (;;) {
-		for (i = 0; i < open_count && !c; i++)
-			if (!conversation[i].busy)
+		c = spare = NULL;
+		opened = 0;
+		for (i = 0; i < ARRAY_SIZE(conversation); i++) {
+			if (conversation[i].fd >= 0 || conversation[i].busy)
+				opened++;
+			if (conversation[i].busy)
+				continue;
+			if (conversation[i].fd >= 0)
 				c = &conversation[i];
-		if (!c && open_count < ARRAY_SIZE(conversation)) {
-			c = &conversation[open_count++];
-			c->fd = -1;
+			else
+				spare = &conversation[i];
 		}
-		if (c)
+		if (!c && fresh)
+			c = spare;
+		if (c || !opened)
 			break;
 		pthread_cond_wait(&freed, &lock);
 	}
-	c->busy = true;
+	if (c)
+		c->busy = true;
 	pthread_mutex_unlock(&lock);
+	*ret = c;
+	if (!c) {
+		*ret_why = REASON_KEEPER_LOST;
+		return -ENOTCONN;
+	}
 	if (c->fd < 0)
 		err = conversation_open(c, ret_why);
-	*ret = c;
 	return err;
 }
 
 static void give_back(struct conversation *c, bool broken)
 {
+	if (!c)
+		return;
 	if (broken && c->fd >= 0) {
 		ownfd_close(c->fd);
 		c->fd = -1;
 	}
 	pthread_mutex_lock(&lock);
 	c->busy = false;
-	pthread_cond_signal(&freed);
+	pthread_cond_broadcast(&freed);
 	pthread_mutex_unlock(&lock);
 }
 
 int keeper_connect(enum reason *ret_why)
 {
 	struct conversation *c;
-	int err = take(&c, ret_why);
+	int err = take(&c, true, ret_why);
 
 	give_back(c, err != 0);
+	return err;
+}
+
+struct exchange_of_words {
+	struct msg *m;
+	int (*send)(int sock, struct msg *m, void *arg);
+	void *arg;
+	int *got;
+	bool fresh;
+};
+
+/* Once. *ret_lost: the keeper went away over it. */
+static int converse(struct exchange_of_words *e, enum reason *ret_why, bool *ret_lost)
+{
+	struct conversation *c;
+	int err;
+
+	*ret_lost = false;
+	*ret_why = REASON_NONE;
+	err = take(&c, e->fresh, ret_why);
+	if (!err) {
+		err = e->send(c->fd, e->m, e->arg);
+		if (!err)
+			err = msg_recv(c->fd, e->m, e->got, e->got ? PROTO_FDS : 0);
+		*ret_lost = err == -EPIPE || err == -ECONNRESET;
+		if (err)
+			*ret_why = REASON_KEEPER_LOST;
+	}
+	give_back(c, err != 0);
+	if (err)
+		return err;
+	*ret_why = (enum reason)e->m->reason;
+	return e->m->error;
+}
+
+static bool repeatable(unsigned type)
+{
+	return type == MSG_SYNC;
+}
+
+/* With signals blocked and cancellation off: a thread that leaves in the middle would take the
+ * conversation along. */
+static int converse_until_answered(struct exchange_of_words *e, enum reason *ret_why)
+{
+	const struct msg request = *e->m;
+	sigset_t all, mask;
+	int cancel, err = -ENOTCONN;
+	bool lost;
+
+	sigfillset(&all);
+	pthread_sigmask(SIG_SETMASK, &all, &mask);
+	pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, &cancel);
+	for (int tries = 0; tries < 4; tries++) {
+		*e->m = request;
+		err = converse(e, ret_why, &lost);
+		/* A keeper that knows nothing of the file has taken the place of one that did. */
+		lost |= request.type == MSG_SYNC && err == -ENOENT;
+		if (!lost || !e->fresh || !repeatable(request.type))
+			break;
+		err = recover(ret_why);
+		if (err)
+			break;
+	}
+	pthread_setcancelstate(cancel, NULL);
+	pthread_sigmask(SIG_SETMASK, &mask, NULL);
 	return err;
 }
 
 int keeper_call_via(struct msg *m, int (*send)(int sock, struct msg *m, void *arg), void *arg, int *got,
 		    enum reason *ret_why)
 {
-	struct conversation *c;
-	bool broken = false;
-	sigset_t all, mask;
-	int cancel, err;
+	struct exchange_of_words e = { m, send, arg, got, true };
 
-	/* A thread that leaves in the middle would take the conversation along. */
-	sigfillset(&all);
-	pthread_sigmask(SIG_SETMASK, &all, &mask);
-	pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, &cancel);
-	*ret_why = REASON_NONE;
-	err = take(&c, ret_why);
-	if (!err) {
-		err = send(c->fd, m, arg);
-		if (err == -EPIPE || err == -ECONNRESET) {
-			/* The keeper went between two requests: nothing was asked yet. */
-			give_back(c, true);
-			err = take(&c, ret_why);
-			if (!err)
-				err = send(c->fd, m, arg);
-		}
-		if (!err) {
-			err = msg_recv(c->fd, m, got, got ? PROTO_FDS : 0);
-			broken = err != 0;
-			if (broken)
-				*ret_why = REASON_KEEPER_LOST;
-		}
-	}
-	give_back(c, broken || c->fd < 0);
-	pthread_setcancelstate(cancel, NULL);
-	pthread_sigmask(SIG_SETMASK, &mask, NULL);
-	if (err)
-		return err;
-	*ret_why = (enum reason)m->reason;
-	return m->error;
+	return converse_until_answered(&e, ret_why);
 }
 
 struct plain_send {
@@ -227,24 +277,27 @@ int keeper_call(struct msg *m, const int *fds, size_t n, int *got, enum reason *
 	return keeper_call_via(m, send_plain, &p, got, ret_why);
 }
 
-int keeper_known(void)
+int keeper_ask(struct msg *m, int *got, enum reason *ret_why)
 {
-	return open_count > 0;
+	struct plain_send p = { NULL, 0 };
+	struct exchange_of_words e = { m, send_plain, &p, got, false };
+
+	return converse_until_answered(&e, ret_why);
 }
 
 void keeper_after_fork(void)
 {
-	for (size_t i = 0; i < open_count; i++)
-		if (conversation[i].fd >= 0)
-			ownfd_close(conversation[i].fd);
-	open_count = 0;
+	for (size_t i = 0; i < ARRAY_SIZE(conversation); i++) {
+		ownfd_close(conversation[i].fd);
+		conversation[i] = (struct conversation){ .fd = -1 };
+	}
 	lock = (pthread_mutex_t)PTHREAD_MUTEX_INITIALIZER;
 	freed = (pthread_cond_t)PTHREAD_COND_INITIALIZER;
 }
 
 void keeper_fd_moved(int from, int to)
 {
-	for (size_t i = 0; i < open_count; i++)
+	for (size_t i = 0; i < ARRAY_SIZE(conversation); i++)
 		if (conversation[i].fd == from)
 			conversation[i].fd = to;
 }

@@ -14,8 +14,9 @@ int keeper_connect(enum reason *ret_why);
  * Sends *m with `n` descriptors and waits for the answer, which replaces *m; up to PROTO_FDS
  * descriptors that came with it are in got[] (may be NULL if none are expected). Requests of
  * several threads go side by side. Returns the answer's error or -errno, with *ret_why set.
- * Neither allocates nor takes a lock that outlives the call's own bookkeeping: may be called
- * behind a curtain, provided that keeper_connect() succeeded before.
+ *
+ * If the keeper is gone, another is started and told of all that is staged, and what can be asked
+ * twice is asked again. Not behind a curtain: keeper_ask() there.
  */
 int keeper_call(struct msg *m, const int *fds, size_t n, int *got, enum reason *ret_why);
 
@@ -25,8 +26,9 @@ int keeper_call(struct msg *m, const int *fds, size_t n, int *got, enum reason *
 int keeper_call_via(struct msg *m, int (*send)(int sock, struct msg *m, void *arg), void *arg, int *got,
 		    enum reason *ret_why);
 
-/* Whether anything was ever said to a keeper by this process. */
-int keeper_known(void);
+/* As keeper_call(), on a conversation that is open already; -ENOTCONN without. Allocates nothing and
+ * takes no lock of anybody else. */
+int keeper_ask(struct msg *m, int *got, enum reason *ret_why);
 
 /* In a forked child: the parent's conversations are not ours. */
 void keeper_after_fork(void);

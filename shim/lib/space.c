@@ -42,6 +42,11 @@ bool space_is_ours(void)
 	return owner == me;
 }
 
+bool space_inside(void)
+{
+	return inside;
+}
+
 bool space_lock(struct space_guard *g)
 {
 	sigset_t all;
@@ -138,8 +143,12 @@ static void forget(struct area *a, struct segment **ret_orphans)
 	struct segment *s = a->seg, **at;
 	struct file *f = a->file;
 
-	if (a->saved)
+	if (s && s->areas == 1) { /* still of use if the keeper dies now */
+		s->saved = a->saved;
+		s->saved_len = a->end - a->start;
+	} else if (a->saved) {
 		real.munmap((void *)a->saved, a->end - a->start);
+	}
 	areas_remove(&space.areas, a);
 	atomic_fetch_sub(&space.tracked, 1);
 	f->areas--;
@@ -215,6 +224,7 @@ void segment_link(struct file *f, struct segment *s)
 	while (*at && (*at)->off < s->off)
 		at = &(*at)->next;
 	s->file = f;
+	s->key = f->key;
 	s->next = *at;
 	*at = s;
 	atomic_fetch_add(&space.staged, 1);
@@ -222,6 +232,8 @@ void segment_link(struct file *f, struct segment *s)
 
 void segment_free(struct segment *s)
 {
+	if (s->saved)
+		real.munmap((void *)s->saved, s->saved_len);
 	ownfd_close(s->memfd);
 	ownfd_close(s->ledger);
 	pool_put(&segment_pool, s);

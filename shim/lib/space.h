@@ -26,6 +26,9 @@ struct segment {
 	int memfd;         /* own descriptors: the memory, and what a new keeper needs to know */
 	int ledger;
 	unsigned areas; /* that show it in this process */
+	struct inode_key key;
+	uintptr_t saved; /* with no area left: the file's own mapping of the last one, until it is released */
+	size_t saved_len;
 };
 
 struct file {
@@ -56,6 +59,9 @@ struct space_guard {
  * child that shares or copied our memory without fork(): the caller passes the call through. */
 bool space_lock(struct space_guard *g);
 void space_unlock(struct space_guard *g);
+
+/* Whether this thread holds the lock. */
+bool space_inside(void);
 
 /* Whether this process is the one that the records are about. */
 bool space_is_ours(void);

@@ -16,6 +16,7 @@
 #include "lib/ownfd.h"
 #include "lib/policy.h"
 #include "lib/real.h"
+#include "lib/recover.h"
 
 #define SCAN_BUFFER (64UL * 1024)
 #define FILL_CHUNK (1UL << 20)
@@ -77,7 +78,7 @@ static int ask(struct exchange *x, enum msg_type type)
 	m.off = x->win_off;
 	m.len = x->win_end - x->win_off;
 	m.arg[0] = x->patience_ms;
-	return keeper_call(&m, NULL, 0, NULL, &x->why);
+	return keeper_ask(&m, NULL, &x->why);
 }
 
 static bool fill_from(const struct place *p)
@@ -159,7 +160,7 @@ static int act_retire(void *arg)
 
 	msg_init(&m, MSG_RETIRE);
 	m.id = x->s->id;
-	err = keeper_call(&m, NULL, 0, fds, &x->why);
+	err = keeper_ask(&m, fds, &x->why);
 	if (fds[0] >= 0) {
 		ownfd_close(x->s->memfd);
 		x->s->memfd = ownfd_adopt(fds[0]);
@@ -456,27 +457,30 @@ static int show_segment(struct exchange *x)
 
 struct first_vma {
 	uintptr_t addr;
-	struct vma v;
+	struct vma *v;
+	char *path;
+	size_t size;
 };
 
 static int first_vma_each(const struct vma *v, const char *path, void *arg)
 {
 	struct first_vma *f = arg;
 
-	(void)path;
 	if (f->addr < v->start || f->addr >= v->end)
 		return 0;
-	f->v = *v;
+	*f->v = *v;
+	if (f->path)
+		snprintf(f->path, f->size, "%s", path);
 	return 1;
 }
 
-static int vma_at(uintptr_t addr, struct vma *ret, char *buf)
+int stage_vma_at(uintptr_t addr, struct vma *ret, char *path, size_t size, struct scratch *scratch)
 {
-	struct first_vma first = { .addr = addr };
+	struct first_vma first = { addr, ret, path, size };
+	char *buf = scratch_get(scratch, SCAN_BUFFER);
 
-	if (vmas_scan(VMAS_MAPS, buf, SCAN_BUFFER, first_vma_each, &first, NULL) != 1)
+	if (!buf || vmas_scan(VMAS_MAPS, buf, SCAN_BUFFER, first_vma_each, &first, NULL) != 1)
 		return -ENOMEM;
-	*ret = first.v;
 	return 0;
 }
 
@@ -488,7 +492,7 @@ int stage_prot_at(uintptr_t addr)
 
 	if (scratch_open(&scratch) < 0)
 		return -ENOMEM;
-	err = vma_at(addr, &v, scratch_get(&scratch, SCAN_BUFFER));
+	err = stage_vma_at(addr, &v, NULL, 0, &scratch);
 	scratch_close(&scratch);
 	return err ? err : exchange_prot(v.flags);
 }
@@ -506,7 +510,7 @@ int stage_show(struct file *f, uintptr_t start, uintptr_t end)
 		return 0;
 	if (scratch_open(&whole) < 0)
 		return -ENOMEM;
-	err = vma_at(start, &v, scratch_get(&whole, SCAN_BUFFER));
+	err = stage_vma_at(start, &v, NULL, 0, &whole);
 	for (s = f->segments; s && !err; s = s->next) {
 		struct exchange x = { .s = s, .f = f, .dev = v.dev, .ino = v.ino, .lo = start, .hi = end,
 				      .memfd_ro = -1 };
@@ -534,17 +538,32 @@ struct segment *stage_at(uintptr_t start, uintptr_t end)
 	return NULL;
 }
 
+/* The keeper may have died since: then another one learns of the segment, to let go of it. */
+static int release(struct segment *s)
+{
+	enum reason why;
+	struct msg m;
+	int err = 0;
+
+	for (int tries = 0; tries < 3; tries++) {
+		msg_init(&m, MSG_RELEASE);
+		m.id = s->id;
+		err = keeper_call(&m, NULL, 0, NULL, &why);
+		if (err != -EPIPE && err != -ECONNRESET && err != -ENOENT)
+			break;
+		if (!s->saved || keeper_connect(&why) < 0 || recover_segment(s, s->saved, &why) < 0)
+			break;
+	}
+	return err;
+}
+
 void stage_release(struct segment *orphans)
 {
 	struct segment *s;
-	enum reason why;
-	struct msg m;
 
 	while ((s = orphans)) {
 		orphans = s->next;
-		msg_init(&m, MSG_RELEASE);
-		m.id = s->id;
-		(void)keeper_call(&m, NULL, 0, NULL, &why);
+		(void)release(s);
 		segment_free(s);
 	}
 }

@@ -37,6 +37,9 @@ int stage_show(struct file *f, uintptr_t start, uintptr_t end);
 /* The first segment that stands in [start, end), or NULL. Lock held. */
 struct segment *stage_at(uintptr_t start, uintptr_t end);
 
+/* The mapping at addr, and its path. -errno. */
+int stage_vma_at(uintptr_t addr, struct vma *ret, char *path, size_t size, struct scratch *scratch);
+
 /* The protection of the mapping at addr, as for mprotect(2); -errno. */
 int stage_prot_at(uintptr_t addr);
 

@@ -1,0 +1,91 @@
+/* SPDX-License-Identifier: MIT */
+#include "lib/recover.h"
+
+#include <errno.h>
+#include <stdio.h>
+
+#include "lib/custody.h"
+#include "lib/keeper.h"
+#include "lib/log.h"
+#include "lib/stage.h"
+
+struct attach {
+	struct custody c;
+	const struct segment *s;
+};
+
+static int attach_send(int sock, struct msg *m, void *arg)
+{
+	const struct attach *a = arg;
+	const int more[] = { a->s->memfd, a->s->ledger };
+
+	return custody_send_with(sock, m, &a->c, more, 2);
+}
+
+/* The file's own mapping is kept aside for every place where a segment stands: it proves which file
+ * it is, and is a way to a descriptor. */
+int recover_segment(struct segment *s, uintptr_t saved, enum reason *ret_why)
+{
+	struct attach a = { .s = s };
+	struct scratch scratch;
+	char path[4096];
+	struct vma v;
+	struct msg m;
+	int err;
+
+	if (scratch_open(&scratch) < 0)
+		return -ENOMEM;
+	err = stage_vma_at(saved, &v, path, sizeof(path), &scratch);
+	if (!err)
+		err = custody_find(&a.c, &v, path, s->file, &scratch, ret_why);
+	if (!err) {
+		msg_init(&m, MSG_ATTACH);
+		m.key = s->key;
+		m.off = s->off;
+		m.len = s->len;
+		snprintf(m.text, sizeof(m.text), "%.*s", (int)sizeof(m.text) - 1, path);
+		err = keeper_call_via(&m, attach_send, &a, NULL, ret_why);
+		if (!err)
+			s->id = m.id;
+	}
+	scratch_close(&scratch);
+	return err;
+}
+
+static int attach_all(enum reason *ret_why)
+{
+	struct segment *done = NULL;
+	struct area *a;
+	int err, first = 0;
+
+	/* Segments have few areas, side by side more often than not. */
+	for (a = areas_first(&space.areas, 0, UINTPTR_MAX); a; a = areas_next(a, UINTPTR_MAX)) {
+		if (!a->seg || a->seg == done)
+			continue;
+		done = a->seg;
+		err = recover_segment(a->seg, a->saved, ret_why);
+		if (err)
+			log_event(EV_ERROR, "offset=%lu len=%lu errno=%d reason=\"the keeper is gone and another "
+					    "cannot take over: %s\" remedy=\"%s\"",
+				  a->seg->off, a->seg->len, -err, reason_text(*ret_why),
+				  reason_remedy(*ret_why));
+		first = first ? first : err;
+	}
+	return first;
+}
+
+int recover(enum reason *ret_why)
+{
+	struct space_guard g;
+	bool locked = space_lock(&g);
+	int err;
+
+	if (!locked && !space_inside())
+		return -ECHILD;
+	err = keeper_connect(ret_why);
+	if (!err)
+		err = attach_all(ret_why);
+	if (locked)
+		space_unlock(&g);
+	return err;
+}
