@@ -316,7 +316,6 @@ static void limit(int resource, rlim_t value)
  */
 static void limit__no_descriptor_left(void **state)
 {
-	struct rlimit limit = { 64, 64 };
 	struct io_uring ring;
 	unsigned char *map;
 	int ret, fd;
@@ -355,7 +354,6 @@ static void limit__no_descriptor_left(void **state)
 /* The limit is low from the start: kept descriptors must not have to sit above it. */
 static void limit__few_descriptors(void **state)
 {
-	struct rlimit limit = { 24, 24 };
 	struct io_uring ring;
 	unsigned char *map;
 	int ret;
@@ -376,7 +374,6 @@ static void limit__few_descriptors(void **state)
 /* An ordinary user with a small limit: the pin is refused, with or without the shim. */
 static void limit__locked_memory(void **state)
 {
-	struct rlimit limit = { 64 * KIB, 64 * KIB };
 	struct io_uring ring;
 	unsigned char *map;
 	int ret;
@@ -417,7 +414,6 @@ static void limit__locked_memory(void **state)
 /* RLIMIT_FSIZE binds the program's writes, not what was stored in a mapping. */
 static void limit__file_size(void **state)
 {
-	struct rlimit limit = { page_size(), page_size() };
 	struct io_uring ring;
 	unsigned char *map;
 
