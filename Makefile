@@ -118,7 +118,8 @@ MAN_PAGES = $(wildcard man/*.[178])
 lint:
 	@tests/deps build check
 	clang-format --dry-run -Werror $(C_FILES)
-	cppcheck --quiet --error-exitcode=1 --inline-suppr --enable=warning,portability \
+	cppcheck $(addprefix --include=,$(firstword $(wildcard /usr/include/*/sys/queue.h \
+		/usr/include/sys/queue.h))) --quiet --error-exitcode=1 --inline-suppr --enable=warning,portability \
 		--suppressions-list=tests/lib/cppcheck.suppressions -j2 \
 		-D__x86_64__ -D__LP64__ -D_GNU_SOURCE -Iinclude -Ishim -Itests/lib $(filter %.c,$(C_FILES))
 	shellcheck -x $(SCRIPTS)
