@@ -2,6 +2,7 @@
 /* Workers. Each file system has a queue of stages with work and a few threads of its own; a stage
  * is with one worker at a time. */
 #include <stdlib.h>
+#include <sys/eventfd.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -40,6 +41,8 @@ static void serve(struct stage *s)
 		free(j);
 	}
 	s->busy = false;
+	/* Only now does the main thread look at when this stage is due. */
+	(void)eventfd_write(keeper.event, 1);
 	stage_drop_if_unused(s);
 }
 

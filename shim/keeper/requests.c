@@ -280,7 +280,6 @@ static void let_go(struct stage *s)
 		g->next_try = now_ms() + g->retry_ms;
 		s->next_pass = MIN(s->next_pass, g->next_try);
 		pthread_mutex_unlock(&keeper.lock);
-		(void)eventfd_write(keeper.event, 1);
 	}
 }
 
@@ -388,5 +387,4 @@ void request_pass(struct stage *s)
 		if (LIST_EMPTY(&g->users))
 			s->next_pass = MIN(s->next_pass, g->next_try);
 	pthread_mutex_unlock(&keeper.lock);
-	(void)eventfd_write(keeper.event, 1);
 }

@@ -9,7 +9,6 @@
 
 #include "common/util.h"
 #include "lib/real.h"
-#include "lib/space.h"
 
 #define OWN_MAX (1 << 20)
 #define WORD_BITS (sizeof(unsigned long) * CHAR_BIT)
@@ -19,6 +18,7 @@ typedef _Atomic(unsigned long) fd_bits[OWN_MAX / WORD_BITS];
 
 static fd_bits own, watched;
 static _Atomic(int) own_count;
+static _Atomic(bool) any_watched; /* ever */
 
 static unsigned long bit_of(int fd)
 {
@@ -44,8 +44,10 @@ bool ownfd_watched(int fd)
 
 void ownfd_watch(int fd)
 {
-	if ((unsigned)fd < OWN_MAX)
-		atomic_fetch_or(&watched[(unsigned)fd / WORD_BITS], bit_of(fd));
+	if ((unsigned)fd >= OWN_MAX)
+		return;
+	atomic_store(&any_watched, true);
+	atomic_fetch_or(&watched[(unsigned)fd / WORD_BITS], bit_of(fd));
 }
 
 void ownfd_unwatch(int fd)
@@ -72,7 +74,7 @@ int ownfd_next(int fd)
 
 int ownfd_next_watched(int fd)
 {
-	return atomic_load_explicit(&space.tracked, memory_order_relaxed) ? next(watched, fd) : -1;
+	return atomic_load_explicit(&any_watched, memory_order_relaxed) ? next(watched, fd) : -1;
 }
 
 static void mark(int fd)
