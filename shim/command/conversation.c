@@ -159,16 +159,20 @@ int conversation_open_or_start(const char *keeper, enum reason *ret_why)
 
 int conversation_status(int sock, int (*each)(const struct msg *m, void *arg), void *arg)
 {
+	uint64_t seen = 0;
 	struct msg m;
 	int err;
 
-	msg_init(&m, MSG_STATUS);
-	err = conversation_ask(sock, &m, ANSWER_MS);
-	while (!err && !m.last) {
-		err = each(&m, arg);
-		if (!err)
-			err = receive(sock, &m, ANSWER_MS);
-	}
+	do {
+		msg_init(&m, MSG_STATUS);
+		m.arg[0] = seen;
+		err = conversation_ask(sock, &m, ANSWER_MS);
+		for (; !err && !m.last; seen++) {
+			err = each(&m, arg);
+			if (!err)
+				err = receive(sock, &m, ANSWER_MS);
+		}
+	} while (!err && m.arg[1]);
 	return err;
 }
 

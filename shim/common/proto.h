@@ -19,7 +19,8 @@
  *   RELEASE  id: this process has no mapping of the segment any more
  *   ATTACH   key, off, len + descriptor of the file, memfd, ledger: a segment that another keeper
  *            had, or that this process inherited → id
- *   STATUS   → one message per segment
+ *   STATUS   arg[0]: how many segments to skip → a message for each of the next STATUS_PAGE ones,
+ *            and a last one (`last` is set) with arg[1] set if there are more
  *   WAIT     run, arg (ms): until nothing is held for that run any more → error, file
  */
 #ifndef PINSTAGE_PROTO_H
@@ -50,6 +51,7 @@ enum msg_type {
 	MSG_TYPE_MAX
 };
 
+#define STATUS_PAGE 64 /* what fits a socket whose other end reads late */
 #define SYNC_DURABLE 1U /* on the device before the answer, not only in the file */
 
 struct msg {

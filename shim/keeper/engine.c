@@ -106,7 +106,7 @@ int engine_sync(struct segment *g, uint64_t off, uint64_t len)
 		if (run.pages == per_run || (run.pages && run.first + run.pages != p)) {
 			err = write_run(&run);
 			if (err)
-				return err;
+				break;
 		}
 		if (run.pages == 0)
 			run.first = p;
@@ -115,10 +115,9 @@ int engine_sync(struct segment *g, uint64_t off, uint64_t len)
 		run.pages++;
 		dirty += page;
 	}
-	g->dirty = dirty;
-	err = write_run(&run);
 	if (!err)
-		g->dirty = 0;
+		err = write_run(&run);
+	g->dirty = err ? MAX(dirty, page) : 0;
 	return err;
 }
 

@@ -125,6 +125,8 @@ bool segment_used_by(const struct segment *g, const struct client *c);
 void segment_use(struct segment *g, struct client *c);
 void segment_unuse(struct segment *g, const struct client *c);
 void segment_destroy(struct segment *g); /* unlinks and frees */
+
+/* budget.c: bytes that may be staged by default; lock held */
 uint64_t budget_default(void);
 
 /* segment.c: the segment's memory. -errno */

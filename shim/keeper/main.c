@@ -135,6 +135,18 @@ static void usage(FILE *to)
 	      to);
 }
 
+/* Started with 0, 1 or 2 closed, what we open would land there and be overwritten later. */
+static void occupy_standard_descriptors(void)
+{
+	int fd;
+
+	do {
+		fd = open("/dev/null", O_RDWR);
+	} while (fd >= 0 && fd <= STDERR_FILENO);
+	if (fd >= 0)
+		close(fd);
+}
+
 int main(int argc, char **argv)
 {
 	static const struct option opts[] = { { "ready-fd", required_argument, NULL, 'r' },
@@ -143,6 +155,7 @@ int main(int argc, char **argv)
 					      { 0 } };
 	int c, dir, lock, listener, ready = -1, err;
 
+	occupy_standard_descriptors();
 	while ((c = getopt_long(argc, argv, "", opts, NULL)) >= 0) {
 		switch (c) {
 		case 'r':

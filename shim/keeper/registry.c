@@ -1,6 +1,5 @@
 /* SPDX-License-Identifier: MIT */
 /* Stages, segments and who uses them. All with the lock held. */
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
@@ -121,19 +120,4 @@ void segment_destroy(struct segment *g)
 	LIST_REMOVE(g, link);
 	keeper.staged -= g->len;
 	segment_free(g);
-}
-
-/* A quarter of what is available; what is staged already was available, too. */
-uint64_t budget_default(void)
-{
-	unsigned long long kib = 0;
-	char line[128];
-	FILE *f = fopen("/proc/meminfo", "re");
-
-	while (f && fgets(line, sizeof(line), f))
-		if (sscanf(line, "MemAvailable: %llu kB", &kib) == 1)
-			break;
-	if (f)
-		fclose(f);
-	return (kib * 1024 + keeper.staged) / 4;
 }

@@ -16,7 +16,8 @@
 
 static int epoll;
 
-/* A client that does not read its answers loses its conversation, and delays nobody. */
+/* The sockets do not block: a client that does not read its answers loses its conversation, and
+ * delays nobody. */
 void answer(struct conversation *c, struct msg *m, const int *fds, size_t n)
 {
 	m->magic = PROTO_MAGIC;
@@ -97,8 +98,9 @@ static int hello(struct conversation *c, struct msg *m)
 	return 0;
 }
 
-static void status(struct conversation *c)
+static void status(struct conversation *c, uint64_t skip)
 {
+	uint64_t at = 0, more = 0;
 	struct segment *g;
 	struct stage *s;
 	struct use *u;
@@ -106,6 +108,12 @@ static void status(struct conversation *c)
 
 	LIST_FOREACH(s, &keeper.stages, link) {
 		LIST_FOREACH(g, &s->segments, link) {
+			if (at++ < skip)
+				continue;
+			if (at > skip + STATUS_PAGE) {
+				more = 1;
+				break;
+			}
 			msg_init(&m, MSG_STATUS);
 			m.key = s->key;
 			m.id = g->id;
@@ -125,19 +133,21 @@ static void status(struct conversation *c)
 	msg_init(&m, MSG_STATUS);
 	m.last = 1;
 	m.arg[0] = keeper.staged;
+	m.arg[1] = more;
 	answer(c, &m, NULL, 0);
 }
 
+/* One that is left of a run; one that cannot be written before others. */
 static struct segment *segment_of_run(uint64_t run)
 {
-	struct segment *g;
+	struct segment *g, *found = NULL;
 	struct stage *s;
 
 	LIST_FOREACH(s, &keeper.stages, link)
 		LIST_FOREACH(g, &s->segments, link)
-			if (g->run == run)
-				return g;
-	return NULL;
+			if (g->run == run && (!found || s->error))
+				found = g;
+	return found;
 }
 
 /* Answers those who wait for the end of a run, if it has come or their time is up. */
@@ -223,7 +233,7 @@ static void dispatch(struct conversation *c, struct msg *m, int *fds)
 		answer(c, m, NULL, 0);
 		return;
 	case MSG_STATUS:
-		status(c);
+		status(c, m->arg[0]);
 		return;
 	case MSG_WAIT:
 		wait_for_run(c, m);
@@ -271,7 +281,7 @@ static void accept_one(int listener)
 	struct conversation *c;
 	struct ucred peer;
 	socklen_t len = sizeof(peer);
-	int fd = accept4(listener, NULL, NULL, SOCK_CLOEXEC);
+	int fd = accept4(listener, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
 
 	if (fd < 0)
 		return;

@@ -13,6 +13,7 @@
 #include "lib/init.h"
 #include "lib/keeper.h"
 #include "lib/log.h"
+#include "lib/native.h"
 #include "lib/ownfd.h"
 #include "lib/policy.h"
 #include "lib/real.h"
@@ -339,12 +340,13 @@ int stage_range(const struct vma *v, const char *path, uint64_t off, uint64_t en
 {
 	struct exchange x = { .dev = v->dev, .ino = v->ino };
 	struct area *a = areas_first(&space.areas, v->start, v->end);
+	struct scratch own = *scratch; /* what is used here is free again for the next range */
 	struct custody c;
 	struct segment *s;
 	char name[512];
 	int err;
 
-	err = custody_find(&c, v, path, a ? a->file : NULL, scratch, ret_why);
+	err = custody_find(&c, v, path, a ? a->file : NULL, &own, ret_why);
 	if (err)
 		return err;
 	if (ctx->err == -EOPNOTSUPP && !c.dax)
@@ -353,6 +355,8 @@ int stage_range(const struct vma *v, const char *path, uint64_t off, uint64_t en
 		return exchange_fail(ret_why, REASON_FILE_SYSTEM, -EOPNOTSUPP);
 	if (end > page_up(c.size))
 		return exchange_fail(ret_why, REASON_PAST_EOF, -EFAULT);
+	if (native_overlaps(c.key, off, end))
+		return exchange_fail(ret_why, REASON_NATIVE_PIN, -EBUSY);
 	if (!c.path)
 		c.path = path; /* the keeper's, for people only; never opened when c.fd or c.lot is set */
 	x.f = space_file(c.key, true);
@@ -367,7 +371,7 @@ int stage_range(const struct vma *v, const char *path, uint64_t off, uint64_t en
 		}
 		x.off = off;
 		x.end = s ? s->off : end;
-		err = stage_gap(&x, &c, scratch);
+		err = stage_gap(&x, &c, &own);
 		*ret_why = x.why;
 		if (!err)
 			log_event(EV_STAGE,
