@@ -4,6 +4,7 @@
 #include <ctype.h>
 #include <errno.h>
 #include <fnmatch.h>
+#include <limits.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -52,7 +53,7 @@ static int parse_seconds(const char *text, uint64_t *ret_ms)
 			ms += unit * (uint64_t)(*end - '0');
 	if (*end == 's')
 		end++;
-	if (*end || ms == 0)
+	if (*end || ms == 0 || ms > most * 1000)
 		return -EINVAL;
 	*ret_ms = ms;
 	return 0;
@@ -97,8 +98,10 @@ int option_parse(enum option_type type, const char *text, void *ret, const char 
 		return parse_bytes(text, ret);
 	case OPTION_TEXT:
 		*ret_expected = "some text";
+		if (!*text)
+			return -EINVAL;
 		*(const char **)ret = text;
-		return *text ? 0 : -EINVAL;
+		return 0;
 	}
 	return -EINVAL;
 }
@@ -123,7 +126,7 @@ bool globs_match(const char *globs, const char *path)
 {
 	const char *slash = strrchr(path, '/'), *end;
 	const char *base = slash ? slash + 1 : path;
-	char glob[256];
+	char glob[PATH_MAX];
 	size_t n;
 
 	for (; *globs; globs = *end ? end + 1 : end) {
