@@ -67,14 +67,13 @@ static void take_fds(struct msghdr *h, int *fds, size_t n)
 	}
 }
 
-static int bad_message(int *fds, size_t n)
+static void close_fds(int *fds, size_t n)
 {
 	for (size_t i = 0; i < n; i++) {
 		if (fds[i] >= 0)
 			sys_close(fds[i]);
 		fds[i] = -1;
 	}
-	return -EPROTO;
 }
 
 int msg_recv(int sock, struct msg *m, int *fds, size_t n)
@@ -93,14 +92,18 @@ int msg_recv(int sock, struct msg *m, int *fds, size_t n)
 	do {
 		got = recvmsg(sock, &h, MSG_CMSG_CLOEXEC);
 	} while (got < 0 && errno == EINTR);
-	if (got == 0)
-		return -ECONNRESET;
 	if (got < 0)
 		return -errno;
 	take_fds(&h, fds, n);
+	if (got == 0) { /* the end, or an empty message, which can carry descriptors, too */
+		close_fds(fds, n);
+		return -ECONNRESET;
+	}
 	if (got != (ssize_t)sizeof(*m) || h.msg_flags & (MSG_TRUNC | MSG_CTRUNC) ||
-	    m->magic != PROTO_MAGIC)
-		return bad_message(fds, n);
+	    m->magic != PROTO_MAGIC) {
+		close_fds(fds, n);
+		return -EPROTO;
+	}
 	m->text[sizeof(m->text) - 1] = '\0';
 	return 0;
 }
