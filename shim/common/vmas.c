@@ -8,8 +8,10 @@
 
 #include "common/sys.h"
 
+/* NULL: no digit, or more than fit. */
 static const char *number(const char *p, unsigned base, uint64_t *ret)
 {
+	const char *first = p;
 	uint64_t v = 0;
 	unsigned d;
 
@@ -22,10 +24,11 @@ static const char *number(const char *p, unsigned base, uint64_t *ret)
 			break;
 		if (d >= base)
 			break;
-		v = v * base + d;
+		if (__builtin_mul_overflow(v, base, &v) || __builtin_add_overflow(v, d, &v))
+			return NULL;
 	}
 	*ret = v;
-	return p;
+	return p == first ? NULL : p;
 }
 
 static const char *expect(const char *p, char c)
@@ -40,7 +43,7 @@ static const char *field(const char *p, unsigned base, char end, uint64_t *ret)
 
 bool vma_parse_header(const char *line, struct vma *v, const char **ret_path)
 {
-	uint64_t start, end, major, minor;
+	uint64_t start = 0, end = 0, major = 0, minor = 0;
 	const char *p, *perms;
 
 	memset(v, 0, sizeof(*v));
@@ -53,6 +56,8 @@ bool vma_parse_header(const char *line, struct vma *v, const char **ret_path)
 	if (!p)
 		return false;
 	p = number(p, 10, &v->ino);
+	if (!p)
+		return false;
 	while (*p == ' ')
 		p++;
 	*ret_path = p;
@@ -77,8 +82,8 @@ void vma_parse_detail(const char *line, struct vma *v)
 	if (!strncmp(line, "ProtectionKey:", 14)) {
 		for (line += 14; *line == ' '; line++)
 			;
-		number(line, 10, &key);
-		v->pkey = (unsigned)key;
+		if (number(line, 10, &key))
+			v->pkey = (unsigned)key;
 	}
 	if (strncmp(line, "VmFlags:", 8) != 0)
 		return;
