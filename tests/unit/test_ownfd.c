@@ -1,0 +1,250 @@
+/* SPDX-License-Identifier: MIT */
+/* links: shim/lib/ownfd.c shim/lib/real.c */
+#include "unit.h"
+
+#include <sys/resource.h>
+
+#include "common/util.h"
+#include "lib/ownfd.h"
+#include "lib/real.h"
+
+static struct rlimit limit;
+
+static int remember_limit(void **state)
+{
+	(void)state;
+	return getrlimit(RLIMIT_NOFILE, &limit);
+}
+
+static int restore_limit(void **state)
+{
+	(void)state;
+	for (int fd; (fd = ownfd_next(0)) >= 0;)
+		ownfd_close(fd);
+	return setrlimit(RLIMIT_NOFILE, &limit);
+}
+
+static bool set_limit(rlim_t n)
+{
+	const struct rlimit l = { n, limit.rlim_max };
+
+	return setrlimit(RLIMIT_NOFILE, &l) == 0;
+}
+
+static ino_t inode(int fd)
+{
+	struct stat st;
+
+	return fstat(fd, &st) == 0 ? st.st_ino : 0;
+}
+
+static void adopt__high_private_and_protected(void **state)
+{
+	const unsigned before = open_fds();
+	int low = unnamed_file(), up;
+	const ino_t ino = inode(low);
+
+	(void)state;
+	up = ownfd_adopt(low);
+	assert_true(up > low);
+	assert_true((rlim_t)up >= (limit.rlim_cur / 2 < 4096 ? limit.rlim_cur / 2 : 4096));
+	assert_false(fd_is_open(low));
+	assert_true(fcntl(up, F_GETFD) & FD_CLOEXEC);
+	assert_int_equal(inode(up), ino);
+	assert_true(ownfd_is(up));
+	assert_false(ownfd_is(low));
+	assert_int_equal(open_fds(), before + 1);
+	ownfd_close(up);
+	assert_false(ownfd_is(up));
+	assert_int_equal(open_fds(), before);
+}
+
+static void adopt__negative_passes_through(void **state)
+{
+	(void)state;
+	assert_int_equal(ownfd_adopt(-1), -1);
+	assert_int_equal(ownfd_adopt(-EMFILE), -EMFILE);
+	assert_int_equal(ownfd_next(0), -1);
+}
+
+static void adopt__low_limit(void **state)
+{
+	int up;
+
+	(void)state;
+	assert_true(set_limit(64));
+	up = ownfd_adopt(unnamed_file());
+	assert_in_range(up, 32, 63);
+}
+
+/* The descriptor is closed all the same. */
+static void adopt__no_room(void **state)
+{
+	const unsigned before = open_fds();
+	int fd[64], n = 0, low = unnamed_file(), up;
+
+	(void)state;
+	assert_true(set_limit(64));
+	while ((up = fcntl(low, F_DUPFD_CLOEXEC, 32)) >= 0)
+		fd[n++] = up;
+	assert_int_equal(n, 32);
+	errno = 0;
+	assert_int_equal(ownfd_adopt(low), -EMFILE);
+	assert_int_equal(errno, EMFILE);
+	assert_false(fd_is_open(low));
+	assert_int_equal(ownfd_next(0), -1);
+	while (n > 0)
+		close(fd[--n]);
+	assert_int_equal(open_fds(), before);
+}
+
+static void adopt__not_open(void **state)
+{
+	int fd = unnamed_file();
+
+	(void)state;
+	close(fd);
+	assert_int_equal(ownfd_adopt(fd), -EBADF);
+	assert_int_equal(ownfd_next(0), -1);
+}
+
+static void close__not_ours(void **state)
+{
+	int fd = unnamed_file();
+
+	(void)state;
+	ownfd_close(fd);
+	assert_true(fd_is_open(fd));
+	ownfd_close(-1);
+	ownfd_close(INT32_MAX);
+	close(fd);
+}
+
+static void is__any_number(void **state)
+{
+	static const int fd[] = { -1, INT32_MIN, INT32_MAX, 1 << 20, (1 << 20) - 1, 0 };
+
+	(void)state;
+	for (size_t i = 0; i < ARRAY_SIZE(fd); i++) {
+		assert_false(ownfd_is(fd[i]));
+		assert_false(ownfd_watched(fd[i]));
+	}
+}
+
+/* In order, across gaps of every size. */
+static void next__in_order(void **state)
+{
+	enum { N = 150 };
+	int fd[N], seen = 0, low = unnamed_file();
+
+	(void)state;
+	for (int i = 0; i < N; i++)
+		fd[i] = ownfd_adopt(dup(low));
+	for (int i = 0; i < N; i++)
+		if (i % 7 == 3 || (i > 60 && i < 140))
+			ownfd_close(fd[i]);
+	for (int at = ownfd_next(-5), last = -1; at >= 0; at = ownfd_next(at + 1)) {
+		assert_true(at > last);
+		assert_true(ownfd_is(at));
+		assert_int_equal(ownfd_next(at), at);
+		last = at;
+		seen++;
+	}
+	for (int i = 0; i < N; i++)
+		seen -= ownfd_is(fd[i]);
+	assert_int_equal(seen, 0);
+	assert_int_equal(ownfd_next(fd[N - 1] + 1), -1);
+	assert_int_equal(ownfd_next(INT32_MAX), -1);
+	close(low);
+}
+
+static int moved_from, moved_to, moved_count;
+
+static void moved(int from, int to)
+{
+	moved_from = from;
+	moved_to = to;
+	moved_count++;
+}
+
+static void evade__to_another_number(void **state)
+{
+	int fd = ownfd_adopt(unnamed_file()), to, other = unnamed_file();
+	const ino_t ino = inode(fd);
+
+	(void)state;
+	moved_count = 0;
+	to = ownfd_evade(fd, moved);
+	assert_true(to > fd);
+	assert_int_equal(moved_count, 1);
+	assert_int_equal(moved_from, fd);
+	assert_int_equal(moved_to, to);
+	assert_true(ownfd_is(to));
+	assert_false(ownfd_is(fd));
+	assert_int_equal(inode(to), ino);
+	assert_true(fcntl(to, F_GETFD) & FD_CLOEXEC);
+	/* The old number is the program's to overwrite. */
+	assert_int_equal(dup2(other, fd), fd);
+	assert_int_equal(inode(to), ino);
+	close(other);
+	close(fd);
+}
+
+static void evade__no_room(void **state)
+{
+	int fd = ownfd_adopt(unnamed_file());
+	const unsigned before = open_fds();
+
+	(void)state;
+	moved_count = 0;
+	assert_true(set_limit((rlim_t)fd + 1));
+	assert_int_equal(ownfd_evade(fd, moved), -EMFILE);
+	assert_int_equal(moved_count, 0);
+	assert_true(ownfd_is(fd));
+	assert_true(fd_is_open(fd));
+	assert_int_equal(open_fds(), before);
+}
+
+static void watch__any_number(void **state)
+{
+	static const int fd[] = { 0, 5, 63, 64, 65, 1000, (1 << 20) - 1 };
+	int at = -1;
+
+	(void)state;
+	assert_int_equal(ownfd_next_watched(0), -1);
+	for (size_t i = 0; i < ARRAY_SIZE(fd); i++)
+		ownfd_watch(fd[i]);
+	ownfd_watch(-1);
+	ownfd_watch(1 << 20);
+	ownfd_watch(INT32_MAX);
+	for (size_t i = 0; i < ARRAY_SIZE(fd); i++) {
+		assert_true(ownfd_watched(fd[i]));
+		assert_false(ownfd_is(fd[i]));
+		at = ownfd_next_watched(at + 1);
+		assert_int_equal(at, fd[i]);
+	}
+	assert_int_equal(ownfd_next_watched(at + 1), -1);
+	for (size_t i = 0; i < ARRAY_SIZE(fd); i++) {
+		ownfd_unwatch(fd[i]);
+		assert_false(ownfd_watched(fd[i]));
+	}
+	ownfd_unwatch(-1);
+	ownfd_unwatch(1 << 20);
+	assert_int_equal(ownfd_next_watched(0), -1);
+}
+
+static const struct CMUnitTest tests[] = {
+	cmocka_unit_test_teardown(adopt__high_private_and_protected, restore_limit),
+	cmocka_unit_test_teardown(adopt__negative_passes_through, restore_limit),
+	cmocka_unit_test_teardown(adopt__low_limit, restore_limit),
+	cmocka_unit_test_teardown(adopt__no_room, restore_limit),
+	cmocka_unit_test_teardown(adopt__not_open, restore_limit),
+	cmocka_unit_test_teardown(close__not_ours, restore_limit),
+	cmocka_unit_test(is__any_number),
+	cmocka_unit_test_teardown(next__in_order, restore_limit),
+	cmocka_unit_test_teardown(evade__to_another_number, restore_limit),
+	cmocka_unit_test_teardown(evade__no_room, restore_limit),
+	cmocka_unit_test(watch__any_number),
+};
+
+UNIT_MAIN(tests, remember_limit, NULL)
