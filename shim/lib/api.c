@@ -4,12 +4,15 @@
 #include <pinstage.h>
 
 #include "lib/space.h"
+#include "lib/stage.h"
 #include "lib/sync.h"
 
 #define EXPORT __attribute__((visibility("default")))
 
 EXPORT int pinstage_abi_query(const void *addr, size_t len);
 EXPORT int pinstage_abi_sync(const void *addr, size_t len, int durable);
+EXPORT int pinstage_abi_release(const void *addr, size_t len);
+EXPORT int pinstage_abi_release(const void *addr, size_t len);
 EXPORT const char *pinstage_abi_version(void);
 
 static bool bad_range(const void *addr, size_t len)
@@ -39,7 +42,26 @@ int pinstage_abi_query(const void *addr, size_t len)
 
 int pinstage_abi_sync(const void *addr, size_t len, int durable)
 {
-	return bad_range(addr, len) ? -EINVAL : sync_addresses((uintptr_t)addr, len, durable != 0);
+	return bad_range(addr, len) ? -EINVAL
+				    : sync_addresses((uintptr_t)addr, len, durable != 0);
+}
+
+int pinstage_abi_release(const void *addr, size_t len)
+{
+	const uintptr_t start = (uintptr_t)addr;
+	struct space_guard g;
+	struct segment *s;
+	enum reason why;
+	int err = 0;
+
+	if (bad_range(addr, len))
+		return -EINVAL;
+	if (!space_lock(&g))
+		return -EAGAIN;
+	while (!err && (s = stage_at(start, start + len)))
+		err = stage_retire(s, &why);
+	space_unlock(&g);
+	return err;
 }
 
 const char *pinstage_abi_version(void)
