@@ -18,7 +18,7 @@ static inline void cleanup_freep(void *p)
 	free(*(void **)p);
 }
 
-#define cleanup_fd __attribute__((cleanup(cleanup_fdp)))
+#define cleanup_fd   __attribute__((cleanup(cleanup_fdp)))
 #define cleanup_free __attribute__((cleanup(cleanup_freep)))
 
 static inline int steal_fd(int *fd)

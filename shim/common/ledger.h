@@ -12,7 +12,7 @@
 
 #include "common/util.h"
 
-#define LEDGER_MAGIC 0x7073676c65646731ULL
+#define LEDGER_MAGIC   0x7073676c65646731ULL
 #define LEDGER_VERSION 1
 
 enum segment_state { SEGMENT_FILLING, SEGMENT_LIVE, SEGMENT_SEALED };
@@ -20,13 +20,13 @@ enum segment_state { SEGMENT_FILLING, SEGMENT_LIVE, SEGMENT_SEALED };
 struct ledger_header {
 	uint64_t magic;
 	uint32_t version;
-	uint32_t page;     /* bytes per page of the segment */
-	uint64_t pages;    /* of the segment */
-	uint64_t seed;     /* of the digests: random, so that nobody can aim at a collision */
+	uint32_t page;	/* bytes per page of the segment */
+	uint64_t pages; /* of the segment */
+	uint64_t seed;	/* of the digests: random, so that nobody can aim at a collision */
 	struct inode_key key;
 	uint64_t off, len; /* bytes of the file */
-	uint32_t state;    /* enum segment_state */
-	int32_t error;     /* of the last write-back that failed and was not made good, or 0 */
+	uint32_t state;	   /* enum segment_state */
+	int32_t error;	   /* of the last write-back that failed and was not made good, or 0 */
 };
 
 /* XXH3-128 of the content on which segment and file last agreed. */

@@ -11,17 +11,24 @@
 #include "common/util.h"
 
 const struct option_row option_table[] = {
-#define OPTION_ROW(suffix, member, kind, text, option, arg, help)                                  \
-	{ "PINSTAGE_" #suffix, OPTION_##kind, text, option, arg, help, offsetof(struct options, member) },
+#define OPTION_ROW(suffix, member, kind, text, option, arg, help) \
+	{ "PINSTAGE_" #suffix,                                    \
+	  OPTION_##kind,                                          \
+	  text,                                                   \
+	  option,                                                 \
+	  arg,                                                    \
+	  help,                                                   \
+	  offsetof(struct options, member) },
 	PINSTAGE_OPTIONS(OPTION_ROW)
 };
 const size_t option_count = ARRAY_SIZE(option_table);
 
 static int parse_mode(const char *text, enum mode *ret)
 {
-	static const char *const name[] = {
-		[MODE_STAGE] = "stage", [MODE_LOG] = "log", [MODE_DENY] = "deny", [MODE_OFF] = "off"
-	};
+	static const char *const name[] = { [MODE_STAGE] = "stage",
+					    [MODE_LOG] = "log",
+					    [MODE_DENY] = "deny",
+					    [MODE_OFF] = "off" };
 
 	for (size_t i = 0; i < ARRAY_SIZE(name); i++) {
 		if (!strcmp(text, name[i])) {

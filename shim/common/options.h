@@ -33,10 +33,10 @@ enum mode { MODE_STAGE, MODE_LOG, MODE_DENY, MODE_OFF };
 		"no other host maps at the same time.")
 /* clang-format on */
 
-#define OPTION_C_MODE enum mode
-#define OPTION_C_TEXT const char *
+#define OPTION_C_MODE	 enum mode
+#define OPTION_C_TEXT	 const char *
 #define OPTION_C_SECONDS uint64_t
-#define OPTION_C_BYTES uint64_t
+#define OPTION_C_BYTES	 uint64_t
 
 struct options {
 #define OPTION_MEMBER(suffix, member, type, ...) OPTION_C_##type member;

@@ -1,15 +1,15 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * What library, command and keeper say to each other: one fixed-size message each way over a
- * SOCK_SEQPACKET socket, descriptors beside it (SCM_RIGHTS). Every request has one answer of the
- * same type, except MSG_STATUS, which has one per segment and a last one with `last` set.
+ * SOCK_SEQPACKET socket, descriptors beside it (SCM_RIGHTS). Every request has one answer of
+ * the same type, except MSG_STATUS, which has one per segment and a last one with `last` set.
  *
  *   HELLO    opens a conversation: interval (ms), budget (bytes), run (or 0)
  *   STAGE    + descriptor of the file, open for reading and writing: key, off, len
  *            → id, the segment's memfd and its ledger. The segment is not in force yet.
  *   CLEAN    id, off, len: writes the file's dirty pages of a window around the segment
- *   COMMIT   id, off, len, arg[0]: the memfd holds what the file holds and nothing of the process
- *            can reach the old pages of the window. Evicts them, waiting arg[0] ms for those that
+ *   COMMIT   id, off, len, arg[0]: the memfd holds what the file holds and nothing of the
+ * process can reach the old pages of the window. Evicts them, waiting arg[0] ms for those that
  *            somebody still holds, takes again what changed meanwhile, records the bases.
  *            → the segment is in force
  *   ABORT    id: forget a segment that is not in force
@@ -17,11 +17,11 @@
  *            nothing of it is staged here: then ATTACH
  *   RETIRE   id: no mapping is left in the process: seal, carry the last changes, let go
  *   RELEASE  id: this process has no mapping of the segment any more
- *   ATTACH   key, off, len + descriptor of the file, memfd, ledger: a segment that another keeper
- *            had, or that this process inherited → id
- *   STATUS   arg[0]: how many segments to skip → a message for each of the next STATUS_PAGE ones,
- *            and a last one (`last` is set) with arg[1] set if there are more
- *   WAIT     run, arg (ms): until nothing is held for that run any more → error, file
+ *   ATTACH   key, off, len + descriptor of the file, memfd, ledger: a segment that another
+ * keeper had, or that this process inherited → id STATUS   arg[0]: how many segments to skip →
+ * a message for each of the next STATUS_PAGE ones, and a last one (`last` is set) with arg[1]
+ * set if there are more WAIT     run, arg (ms): until nothing is held for that run any more →
+ * error, file
  */
 #ifndef PINSTAGE_PROTO_H
 #define PINSTAGE_PROTO_H
@@ -32,9 +32,9 @@
 #include "common/reason.h"
 #include "common/util.h"
 
-#define PROTO_MAGIC 0x70736731 /* "psg1" */
+#define PROTO_MAGIC   0x70736731 /* "psg1" */
 #define PROTO_VERSION 1
-#define PROTO_FDS 3
+#define PROTO_FDS     3
 
 enum msg_type {
 	MSG_HELLO = 1,
@@ -51,14 +51,14 @@ enum msg_type {
 	MSG_TYPE_MAX
 };
 
-#define STATUS_PAGE 64 /* what fits a socket whose other end reads late */
+#define STATUS_PAGE  64 /* what fits a socket whose other end reads late */
 #define SYNC_DURABLE 1U /* on the device before the answer, not only in the file */
 
 struct msg {
 	uint32_t magic;
 	uint16_t version;
 	uint16_t type;
-	int32_t error;   /* answers: 0 or -errno */
+	int32_t error;	 /* answers: 0 or -errno */
 	uint32_t reason; /* answers: enum reason */
 	uint32_t flags;
 	uint32_t last;

@@ -74,7 +74,8 @@ static void address(int dir, struct sockaddr_un *sun)
 {
 	memset(sun, 0, sizeof(*sun));
 	sun->sun_family = AF_UNIX;
-	snprintf(sun->sun_path, sizeof(sun->sun_path), "/proc/self/fd/%d/" RENDEZVOUS_SOCKET, dir);
+	snprintf(sun->sun_path, sizeof(sun->sun_path), "/proc/self/fd/%d/" RENDEZVOUS_SOCKET,
+		 dir);
 }
 
 int rendezvous_connect(int dir, uid_t uid)

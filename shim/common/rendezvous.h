@@ -11,15 +11,15 @@
 #include <sys/types.h>
 
 #define RENDEZVOUS_SOCKET "keeper.sock"
-#define RENDEZVOUS_LOCK "keeper.lock"
-#define RENDEZVOUS_LOG "keeper.log"
+#define RENDEZVOUS_LOCK	  "keeper.lock"
+#define RENDEZVOUS_LOG	  "keeper.log"
 
 /* Opens the directory (O_PATH-like descriptor usable with *at calls), making it if `create`.
  * -ENOENT: not there; -EPERM: it is somebody else's or open to others; -errno. */
 int rendezvous_open(uid_t uid, int create);
 
-/* Connects to the keeper behind a directory from rendezvous_open() and checks that the other end
- * belongs to `uid` or to root. -ECONNREFUSED or -ENOENT: nobody listens. */
+/* Connects to the keeper behind a directory from rendezvous_open() and checks that the other
+ * end belongs to `uid` or to root. -ECONNREFUSED or -ENOENT: nobody listens. */
 int rendezvous_connect(int dir, uid_t uid);
 
 /* Binds a listening socket there in place of what was. For the holder of the lock only. */

@@ -8,18 +8,18 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#define VMA_READ 0x001
-#define VMA_WRITE 0x002
-#define VMA_EXEC 0x004
-#define VMA_SHARED 0x008
+#define VMA_READ     0x001
+#define VMA_WRITE    0x002
+#define VMA_EXEC     0x004
+#define VMA_SHARED   0x008
 #define VMA_MAYWRITE 0x010
-#define VMA_LOCKED 0x020
+#define VMA_LOCKED   0x020
 #define VMA_DONTFORK 0x040
-#define VMA_UFFD 0x080 /* registered with somebody's userfaultfd */
+#define VMA_UFFD     0x080 /* registered with somebody's userfaultfd */
 
 struct vma {
 	uintptr_t start, end;
-	uint64_t off;      /* bytes */
+	uint64_t off;	   /* bytes */
 	uint64_t dev, ino; /* as this file has them: not fstat's numbers; ino 0: no file */
 	unsigned flags;
 	unsigned pkey;
@@ -32,7 +32,7 @@ bool vma_parse_header(const char *line, struct vma *v, const char **ret_path);
 /* Any other line of an entry: takes up what it says of v. */
 void vma_parse_detail(const char *line, struct vma *v);
 
-#define VMAS_MAPS "/proc/self/maps"   /* cheap: what the header line says */
+#define VMAS_MAPS  "/proc/self/maps"  /* cheap: what the header line says */
 #define VMAS_SMAPS "/proc/self/smaps" /* all of struct vma; walks the page tables */
 
 /*

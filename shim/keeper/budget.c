@@ -34,7 +34,8 @@ static uint64_t left_in_group(const char *dir, const char *limit, const char *us
 	return most > used ? most - used : 0;
 }
 
-static uint64_t left_in_groups(const char *mount, char *path, const char *limit, const char *use)
+static uint64_t left_in_groups(const char *mount, char *path, const char *limit,
+			       const char *use)
 {
 	uint64_t left = UINT64_MAX;
 	char dir[PATH_MAX];
@@ -62,10 +63,12 @@ static uint64_t left_in_all_groups(void)
 		if (!path)
 			continue;
 		if (!strncmp(line, "0::", 3))
-			left = MIN(left, left_in_groups("/sys/fs/cgroup", path, "memory.max", "memory.current"));
+			left = MIN(left, left_in_groups("/sys/fs/cgroup", path, "memory.max",
+							"memory.current"));
 		else if (strstr(line, ":memory:"))
 			left = MIN(left, left_in_groups("/sys/fs/cgroup/memory", path,
-							"memory.limit_in_bytes", "memory.usage_in_bytes"));
+							"memory.limit_in_bytes",
+							"memory.usage_in_bytes"));
 	}
 	if (f)
 		fclose(f);

@@ -9,8 +9,8 @@
  *   evict_commit()  evicts. What stays is dirty or referenced: it is waited for, evicted, and
  *                   copied once more. What does not go away in time has a lasting holder.
  *
- * The page cache keeps and drops whole folios. A folio that reaches beyond the segment goes only
- * if the window that is evicted covers it: the client says how far it drew its curtain.
+ * The page cache keeps and drops whole folios. A folio that reaches beyond the segment goes
+ * only if the window that is evicted covers it: the client says how far it drew its curtain.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -32,12 +32,13 @@ static void *map_file(const struct segment *g, const struct window *w)
 /* sync_file_range() does nothing on overlayfs, whose pages belong to another inode. */
 static int write_out(const struct segment *g, void *map, const struct window *w)
 {
-	const unsigned all =
-		SYNC_FILE_RANGE_WAIT_BEFORE | SYNC_FILE_RANGE_WRITE | SYNC_FILE_RANGE_WAIT_AFTER;
+	const unsigned all = SYNC_FILE_RANGE_WAIT_BEFORE | SYNC_FILE_RANGE_WRITE |
+			     SYNC_FILE_RANGE_WAIT_AFTER;
 
 	if (g->stage->overlay)
 		return msync(map, w->len, MS_SYNC) < 0 ? -errno : 0;
-	return sync_file_range(g->stage->fd, (off_t)w->off, (off_t)w->len, all) < 0 ? -errno : 0;
+	return sync_file_range(g->stage->fd, (off_t)w->off, (off_t)w->len, all) < 0 ? -errno
+										    : 0;
 }
 
 int evict_clean(struct segment *g, const struct window *w)
@@ -55,7 +56,7 @@ int evict_clean(struct segment *g, const struct window *w)
 struct eviction {
 	struct segment *g;
 	const struct window *w;
-	char *map;             /* of the window */
+	char *map;	       /* of the window */
 	unsigned char *now;    /* per page of the segment: what mincore() says */
 	unsigned char *stayed; /* 1: was still there after an eviction */
 };
@@ -63,7 +64,8 @@ struct eviction {
 /* Evicts the window; the number of the segment's pages that are resident still, or -errno. */
 static ssize_t evict(struct eviction *e)
 {
-	int err = posix_fadvise(e->g->stage->fd, (off_t)e->w->off, (off_t)e->w->len, POSIX_FADV_DONTNEED);
+	int err = posix_fadvise(e->g->stage->fd, (off_t)e->w->off, (off_t)e->w->len,
+				POSIX_FADV_DONTNEED);
 	ssize_t n = 0;
 
 	if (err)
@@ -93,8 +95,8 @@ static int copy_again(struct segment *g, uint64_t p, unsigned char *page)
 	return pwrite(g->memfd, page, size, (off_t)(p * size)) == (ssize_t)size ? 0 : -EIO;
 }
 
-/* Old pages stay for a moment when direct I/O is under way, for ever under somebody's mapping or
- * pin. */
+/* Old pages stay for a moment when direct I/O is under way, for ever under somebody's mapping
+ * or pin. */
 static int wait_until_evicted(struct eviction *e)
 {
 	struct timespec pause = { .tv_nsec = 1000 * 1000 };

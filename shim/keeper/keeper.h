@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * The keeper's data. The main thread talks (server.c) and never touches a file; workers (lane.c)
- * do what touches files. Everything below is under `keeper.lock`, except that the worker which has
- * a stage `busy` may read and write the contents of that stage's segments without it; membership
- * of lists always takes the lock.
+ * The keeper's data. The main thread talks (server.c) and never touches a file; workers
+ * (lane.c) do what touches files. Everything below is under `keeper.lock`, except that the
+ * worker which has a stage `busy` may read and write the contents of that stage's segments
+ * without it; membership of lists always takes the lock.
  */
 #ifndef PINSTAGE_KEEPER_H
 #define PINSTAGE_KEEPER_H
@@ -29,7 +29,7 @@ struct client {
 
 struct conversation {
 	int fd;
-	unsigned refs; /* epoll's one, and one per request under way */
+	unsigned refs;	       /* epoll's one, and one per request under way */
 	struct client *client; /* after HELLO */
 	bool gone;
 };
@@ -45,16 +45,16 @@ struct segment {
 	uint64_t id;
 	uint64_t run;
 	uint64_t off, len;
-	int memfd;                /* read-write: only for seals and repairs */
+	int memfd;		  /* read-write: only for seals and repairs */
 	const unsigned char *mem; /* read-only mapping from a read-only reopen */
 	int ledger_fd;
 	struct ledger_header *ledger;
-	size_t ledger_size;       /* bytes */
+	size_t ledger_size; /* bytes */
 	LIST_HEAD(, use) users;
 	enum segment_state state;
-	uint64_t dirty;      /* bytes found changed by the last pass */
-	uint64_t retry_ms;   /* between two tries of the last word */
-	uint64_t next_try;   /* ms, CLOCK_MONOTONIC */
+	uint64_t dirty;	   /* bytes found changed by the last pass */
+	uint64_t retry_ms; /* between two tries of the last word */
+	uint64_t next_try; /* ms, CLOCK_MONOTONIC */
 };
 
 struct job {
@@ -79,7 +79,7 @@ struct stage {
 	struct lane *lane;
 	uint64_t next_pass; /* ms, CLOCK_MONOTONIC */
 	uint64_t last_good; /* ms: start of the last pass that wrote all there was */
-	int error;          /* of the last pass */
+	int error;	    /* of the last pass */
 };
 
 /* A file system's queue: one that is stuck delays nobody else. */
@@ -131,7 +131,8 @@ uint64_t budget_default(void);
 
 /* segment.c: the segment's memory. -errno */
 int segment_create(struct stage *s, uint64_t off, uint64_t len, struct segment **ret);
-int segment_adopt(struct stage *s, const struct msg *m, int memfd, int ledger, struct segment **ret);
+int segment_adopt(struct stage *s, const struct msg *m, int memfd, int ledger,
+		  struct segment **ret);
 bool segment_same_memory(const struct segment *g, int memfd);
 int segment_replace_memory(struct segment *g); /* a copy that is not sealed */
 void segment_free(struct segment *g);
@@ -142,7 +143,7 @@ void lane_post_pass(struct stage *s); /* a background pass, now */
 
 /* engine.c: by the worker that has the stage; no lock */
 int engine_sync(struct segment *g, uint64_t off, uint64_t len);
-int engine_flush(struct stage *s);         /* fdatasync, and what its failure means */
+int engine_flush(struct stage *s); /* fdatasync, and what its failure means */
 void engine_record_bases(struct segment *g);
 
 /* evict.c: likewise */

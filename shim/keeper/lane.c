@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* Workers. Each file system has a queue of stages with work and a few threads of its own; a stage
- * is with one worker at a time. */
+/* Workers. Each file system has a queue of stages with work and a few threads of its own; a
+ * stage is with one worker at a time. */
 #include <stdlib.h>
 #include <sys/eventfd.h>
 #include <time.h>
@@ -64,7 +64,8 @@ static void *worker(void *arg)
 		clock_gettime(CLOCK_REALTIME, &until);
 		until.tv_sec += IDLE_SECONDS;
 		l->idle++;
-		if (pthread_cond_timedwait(&l->wake, &keeper.lock, &until) && TAILQ_EMPTY(&l->ready)) {
+		if (pthread_cond_timedwait(&l->wake, &keeper.lock, &until) &&
+		    TAILQ_EMPTY(&l->ready)) {
 			l->idle--;
 			break;
 		}

@@ -61,7 +61,8 @@ static void shed(int ready_fd)
 	int i;
 
 	for (i = 1; i < NSIG; i++)
-		signal(i, i == SIGPIPE || i == SIGXFSZ || i == SIGHUP || i == SIGINT ? SIG_IGN : SIG_DFL);
+		signal(i, i == SIGPIPE || i == SIGXFSZ || i == SIGHUP || i == SIGINT ? SIG_IGN
+										     : SIG_DFL);
 	sigemptyset(&empty);
 	sigprocmask(SIG_SETMASK, &empty, NULL);
 	umask(077);
@@ -93,7 +94,8 @@ static void shed(int ready_fd)
 static void redirect(int dir)
 {
 	int null = open("/dev/null", O_RDWR | O_CLOEXEC);
-	int log = openat(dir, RENDEZVOUS_LOG, O_WRONLY | O_CREAT | O_APPEND | O_NOFOLLOW | O_CLOEXEC, 0600);
+	int log = openat(dir, RENDEZVOUS_LOG,
+			 O_WRONLY | O_CREAT | O_APPEND | O_NOFOLLOW | O_CLOEXEC, 0600);
 
 	dup2(null, STDIN_FILENO);
 	dup2(null, STDOUT_FILENO);
@@ -104,8 +106,9 @@ static void redirect(int dir)
 		close(log);
 }
 
-/* The lock is what makes a keeper: only its holder binds the socket. A holder that listens serves
- * whoever started us; one that does not is just beginning, or ending, and is waited for. */
+/* The lock is what makes a keeper: only its holder binds the socket. A holder that listens
+ * serves whoever started us; one that does not is just beginning, or ending, and is waited for.
+ */
 static int become_keeper(int dir)
 {
 	int fd = openat(dir, RENDEZVOUS_LOCK, O_RDWR | O_CREAT | O_NOFOLLOW | O_CLOEXEC, 0600);
@@ -202,8 +205,8 @@ int main(int argc, char **argv)
 		close(ready);
 	}
 	err = server_run(listener, IDLE_EXIT_MS);
-	/* A program that connects from here on finds nobody listening and starts another keeper,
-	 * which gets the lock when we are gone. */
+	/* A program that connects from here on finds nobody listening and starts another
+	 * keeper, which gets the lock when we are gone. */
 	(void)unlinkat(dir, RENDEZVOUS_SOCKET, 0);
 	return err ? 1 : 0;
 }

@@ -15,7 +15,7 @@
 #include "keeper/keeper.h"
 
 #define RETRY_FIRST_MS 10
-#define RETRY_MOST_MS 5000
+#define RETRY_MOST_MS  5000
 
 static int refuse(struct msg *m, enum reason why, int err)
 {
@@ -96,8 +96,8 @@ static int do_stage(struct stage *s, struct job *j, struct segment **ret)
 	return err ? refuse(m, REASON_NO_MEMORY, err) : 0;
 }
 
-/* A segment that outlived another keeper, or that came to this client by fork(). Its ledger says
- * what file and memory last agreed on. */
+/* A segment that outlived another keeper, or that came to this client by fork(). Its ledger
+ * says what file and memory last agreed on. */
 static int do_attach(struct stage *s, struct job *j)
 {
 	struct msg *m = &j->m;
@@ -140,7 +140,8 @@ static struct segment *filling(struct stage *s, struct job *j)
 
 	pthread_mutex_lock(&keeper.lock);
 	g = segment_by_id(j->m.id);
-	if (g && (g->stage != s || g->state != SEGMENT_FILLING || !segment_used_by(g, j->from->client)))
+	if (g && (g->stage != s || g->state != SEGMENT_FILLING ||
+		  !segment_used_by(g, j->from->client)))
 		g = NULL;
 	pthread_mutex_unlock(&keeper.lock);
 	return g;
@@ -197,7 +198,7 @@ static int sync_stage(struct stage *s, uint64_t off, uint64_t len, bool durable)
 	struct segment *g;
 	int err = 0, now;
 
-	LIST_FOREACH(g, &s->segments, link) {
+	LIST_FOREACH (g, &s->segments, link) {
 		if (g->state == SEGMENT_FILLING)
 			continue;
 		now = engine_sync(g, off, len);
@@ -208,8 +209,8 @@ static int sync_stage(struct stage *s, uint64_t off, uint64_t len, bool durable)
 		err = engine_flush(s);
 	pthread_mutex_lock(&keeper.lock);
 	if (err && err != s->error)
-		keeper_say("%s: cannot write what is staged: %s; it is kept and tried again", s->name,
-			   strerror(-err));
+		keeper_say("%s: cannot write what is staged: %s; it is kept and tried again",
+			   s->name, strerror(-err));
 	s->error = err;
 	if (!err && off == 0 && len == UINT64_MAX)
 		s->last_good = begun;
@@ -340,7 +341,8 @@ void request_run(struct stage *s, struct job *j)
 			destroy(g);
 		break;
 	case MSG_SYNC:
-		err = sync_stage(s, m->off, m->len ? m->len : UINT64_MAX, m->flags & SYNC_DURABLE);
+		err = sync_stage(s, m->off, m->len ? m->len : UINT64_MAX,
+				 m->flags & SYNC_DURABLE);
 		break;
 	case MSG_RETIRE:
 		g = in_force(s, m->id);
@@ -363,8 +365,8 @@ static uint64_t interval_of(struct stage *s)
 	struct segment *g;
 	struct use *u;
 
-	LIST_FOREACH(g, &s->segments, link)
-		LIST_FOREACH(u, &g->users, link)
+	LIST_FOREACH (g, &s->segments, link)
+		LIST_FOREACH (u, &g->users, link)
 			ms = MIN(ms, u->client->interval_ms);
 	return ms;
 }
@@ -383,7 +385,7 @@ void request_pass(struct stage *s)
 	pthread_mutex_lock(&keeper.lock);
 	next = MAX(interval_of(s), MIN(took * 100, (uint64_t)60000));
 	s->next_pass = now_ms() + next;
-	LIST_FOREACH(g, &s->segments, link)
+	LIST_FOREACH (g, &s->segments, link)
 		if (LIST_EMPTY(&g->users))
 			s->next_pass = MIN(s->next_pass, g->next_try);
 	pthread_mutex_unlock(&keeper.lock);

@@ -17,8 +17,8 @@
 #define MFD_NOEXEC_SEAL 0x0008U
 #endif
 
-/* Named for fuser's and /proc readers' sake. Its size cannot change any more, so that no client can
- * pull pages from under our mapping; and no other user may open it. */
+/* Named for fuser's and /proc readers' sake. Its size cannot change any more, so that no client
+ * can pull pages from under our mapping; and no other user may open it. */
 static int make_memfd(const struct stage *s, const char *what, uint64_t size)
 {
 	cleanup_fd int fd = -1;
@@ -102,11 +102,13 @@ int segment_create(struct stage *s, uint64_t off, uint64_t len, struct segment *
 }
 
 /* Both came from a client: nothing in them is believed before it was checked. */
-static int check_ledger(const struct ledger_header *l, const struct stage *s, const struct msg *m, off_t size)
+static int check_ledger(const struct ledger_header *l, const struct stage *s,
+			const struct msg *m, off_t size)
 {
-	if (l->magic != LEDGER_MAGIC || l->version != LEDGER_VERSION || l->page != page_size() ||
-	    inode_key_cmp(l->key, s->key) != 0 || l->off != m->off || l->len != m->len ||
-	    l->pages != l->len / l->page || (uint64_t)size != ledger_size(l->pages))
+	if (l->magic != LEDGER_MAGIC || l->version != LEDGER_VERSION ||
+	    l->page != page_size() || inode_key_cmp(l->key, s->key) != 0 || l->off != m->off ||
+	    l->len != m->len || l->pages != l->len / l->page ||
+	    (uint64_t)size != ledger_size(l->pages))
 		return -EPROTO;
 	return l->state == SEGMENT_FILLING ? -EPROTO : 0;
 }
@@ -124,7 +126,8 @@ static int fixed_size_memfd(int fd, off_t *ret_size)
 	return 0;
 }
 
-int segment_adopt(struct stage *s, const struct msg *m, int memfd, int ledger, struct segment **ret)
+int segment_adopt(struct stage *s, const struct msg *m, int memfd, int ledger,
+		  struct segment **ret)
 {
 	struct segment *g = xcalloc(1, sizeof(*g));
 	off_t mem_size, size = 0;
@@ -142,7 +145,8 @@ int segment_adopt(struct stage *s, const struct msg *m, int memfd, int ledger, s
 		     (uint64_t)size < sizeof(struct ledger_header)))
 		err = -EPROTO;
 	if (!err) {
-		void *l = mmap(NULL, (size_t)size, PROT_READ | PROT_WRITE, MAP_SHARED, g->ledger_fd, 0);
+		void *l = mmap(NULL, (size_t)size, PROT_READ | PROT_WRITE, MAP_SHARED,
+			       g->ledger_fd, 0);
 
 		g->ledger = l == MAP_FAILED ? NULL : l;
 		g->ledger_size = (size_t)size;

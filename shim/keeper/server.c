@@ -32,9 +32,9 @@ static void client_gone(struct client *c)
 	struct stage *s;
 	bool left;
 
-	LIST_FOREACH(s, &keeper.stages, link) {
+	LIST_FOREACH (s, &keeper.stages, link) {
 		left = false;
-		LIST_FOREACH(g, &s->segments, link) {
+		LIST_FOREACH (g, &s->segments, link) {
 			segment_unuse(g, c);
 			left |= LIST_EMPTY(&g->users);
 		}
@@ -70,7 +70,7 @@ static struct client *client_find(uint64_t token)
 {
 	struct client *c;
 
-	LIST_FOREACH(c, &keeper.clients, link)
+	LIST_FOREACH (c, &keeper.clients, link)
 		if (c->token == token)
 			return c;
 	return NULL;
@@ -106,8 +106,8 @@ static void status(struct conversation *c, uint64_t skip)
 	struct use *u;
 	struct msg m;
 
-	LIST_FOREACH(s, &keeper.stages, link) {
-		LIST_FOREACH(g, &s->segments, link) {
+	LIST_FOREACH (s, &keeper.stages, link) {
+		LIST_FOREACH (g, &s->segments, link) {
 			if (at++ < skip)
 				continue;
 			if (at > skip + STATUS_PAGE) {
@@ -122,7 +122,7 @@ static void status(struct conversation *c, uint64_t skip)
 			m.run = g->run;
 			m.error = s->error;
 			m.arg[0] = g->dirty;
-			LIST_FOREACH(u, &g->users, link)
+			LIST_FOREACH (u, &g->users, link)
 				m.arg[1]++;
 			m.arg[2] = now_ms() - s->last_good;
 			m.arg[3] = g->state;
@@ -143,8 +143,8 @@ static struct segment *segment_of_run(uint64_t run)
 	struct segment *g, *found = NULL;
 	struct stage *s;
 
-	LIST_FOREACH(s, &keeper.stages, link)
-		LIST_FOREACH(g, &s->segments, link)
+	LIST_FOREACH (s, &keeper.stages, link)
+		LIST_FOREACH (g, &s->segments, link)
 			if (g->run == run && (!found || s->error))
 				found = g;
 	return found;
@@ -185,7 +185,8 @@ static void wait_for_run(struct conversation *c, const struct msg *m)
 	check_waiters();
 }
 
-/* The stage that a request is about, or NULL. Only the descriptor says which file STAGE means. */
+/* The stage that a request is about, or NULL. Only the descriptor says which file STAGE means.
+ */
 static struct stage *stage_of(struct msg *m, int fd, int *ret_err)
 {
 	struct segment *g;
@@ -242,7 +243,9 @@ static void dispatch(struct conversation *c, struct msg *m, int *fds)
 	s = stage_of(m, fds[0], &err);
 	if (!s) {
 		m->error = err;
-		m->reason = err == -ESTALE ? REASON_CHANGED : err ? REASON_NO_DESCRIPTOR : REASON_NONE;
+		m->reason = err == -ESTALE ? REASON_CHANGED
+			    : err	   ? REASON_NO_DESCRIPTOR
+					   : REASON_NONE;
 		answer(c, m, NULL, 0);
 		return;
 	}
@@ -310,7 +313,7 @@ static int tick(void)
 	struct stage *s;
 
 	check_waiters();
-	LIST_FOREACH(s, &keeper.stages, link) {
+	LIST_FOREACH (s, &keeper.stages, link) {
 		if (LIST_EMPTY(&s->segments))
 			continue;
 		if (!s->busy && !s->queued && s->next_pass <= now) {
@@ -321,7 +324,7 @@ static int tick(void)
 		if (!s->busy)
 			next = MIN(next, s->next_pass);
 	}
-	LIST_FOREACH(w, &keeper.waiters, link)
+	LIST_FOREACH (w, &keeper.waiters, link)
 		next = MIN(next, w->deadline);
 	if (next == UINT64_MAX)
 		return -1;

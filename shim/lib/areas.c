@@ -41,7 +41,8 @@ struct area *areas_next(struct area *a, uintptr_t end)
 	return a && a->start < end ? a : NULL;
 }
 
-struct area *areas_add(struct areas *m, uintptr_t start, uintptr_t end, uint64_t off, struct file *file)
+struct area *areas_add(struct areas *m, uintptr_t start, uintptr_t end, uint64_t off,
+		       struct file *file)
 {
 	struct area *a = pool_get(&m->pool);
 

@@ -17,7 +17,7 @@ struct segment;
 struct area {
 	RB_ENTRY(area) node;
 	uintptr_t start, end; /* [start, end), page-aligned */
-	uint64_t off;         /* of `start` in the file, bytes */
+	uint64_t off;	      /* of `start` in the file, bytes */
 	struct file *file;
 	struct segment *seg; /* whose memfd stands here; NULL: the file's own mapping */
 	uintptr_t saved;     /* with seg: where the file's own mapping is kept; 0 without */
@@ -30,9 +30,9 @@ struct areas {
 	struct pool pool;
 };
 
-#define AREAS_INIT                                                                                 \
-	{                                                                                          \
-		.pool = POOL_INIT(struct area)                                                     \
+#define AREAS_INIT                             \
+	{                                      \
+		.pool = POOL_INIT(struct area) \
 	}
 
 /* The first area that overlaps [start, end), or NULL; and the next one after `a` that does. */
@@ -41,7 +41,8 @@ struct area *areas_next(struct area *a, uintptr_t end);
 
 /* Adds a range that overlaps nothing. Joined to nothing, so that undoing is simple. NULL: no
  * memory. */
-struct area *areas_add(struct areas *m, uintptr_t start, uintptr_t end, uint64_t off, struct file *file);
+struct area *areas_add(struct areas *m, uintptr_t start, uintptr_t end, uint64_t off,
+		       struct file *file);
 
 /* Makes `at` a boundary between areas. *ret_new is the area that this made, the upper one, or
  * NULL if it was a boundary already. -ENOMEM. */

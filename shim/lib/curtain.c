@@ -77,7 +77,8 @@ bool curtain_covers_kernel(void)
 static void *event_reader(void *arg)
 {
 	struct swap *s = arg;
-	struct pollfd p[] = { { .fd = s->uffd, .events = POLLIN }, { .fd = s->stop, .events = POLLIN } };
+	struct pollfd p[] = { { .fd = s->uffd, .events = POLLIN },
+			      { .fd = s->stop, .events = POLLIN } };
 	struct uffd_msg msg;
 
 	for (;;) {
@@ -99,8 +100,9 @@ static void must_move(void *from, size_t len, void *to)
 
 	while (real.mremap(from, len, len, MREMAP_MAYMOVE | MREMAP_FIXED, to) == MAP_FAILED) {
 		if (!said)
-			log_event(EV_ERROR, "call=mremap errno=%d reason=\"cannot open the curtain; "
-					    "threads wait\" remedy=\"raise vm.max_map_count\"",
+			log_event(EV_ERROR,
+				  "call=mremap errno=%d reason=\"cannot open the curtain; "
+				  "threads wait\" remedy=\"raise vm.max_map_count\"",
 				  errno);
 		said = true;
 		nanosleep(&pause, NULL);
@@ -114,7 +116,8 @@ static int holder_make(struct swap *s, struct curtain_span *span)
 	struct uffdio_register reg = { .mode = UFFDIO_REGISTER_MODE_MISSING };
 	void *p;
 
-	p = real.mmap(NULL, span->len, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+	p = real.mmap(NULL, span->len, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE,
+		      -1, 0);
 	if (p == MAP_FAILED)
 		return -errno;
 	span->holder = p;
@@ -138,8 +141,8 @@ static int draw(struct swap *s)
 
 	for (i = 0; i < s->n; i++) {
 		span = &s->span[i];
-		if (real.mremap(span->holder, span->len, span->len, MREMAP_MAYMOVE | MREMAP_FIXED,
-				span->addr) == MAP_FAILED)
+		if (real.mremap(span->holder, span->len, span->len,
+				MREMAP_MAYMOVE | MREMAP_FIXED, span->addr) == MAP_FAILED)
 			return -errno;
 		span->holder = NULL;
 		span->drawn = true;
@@ -156,7 +159,8 @@ static void open_onto(struct swap *s, bool forward)
 	for (i = 0; i < s->n; i++) {
 		span = &s->span[i];
 		if (span->drawn)
-			must_move(forward ? span->forward : span->backward, span->len, span->addr);
+			must_move(forward ? span->forward : span->backward, span->len,
+				  span->addr);
 	}
 	for (i = 0; i < s->n; i++) {
 		range.start = (uintptr_t)s->span[i].addr;
@@ -228,15 +232,20 @@ static void *operator_thread(void *arg)
 }
 
 /*
- * The calling thread only waits: completions of its own io_uring requests may run in its context
- * at any time and copy into the spans, and must be able to sleep there. Cancellation is off, for
- * our callers hold locks.
+ * The calling thread only waits: completions of its own io_uring requests may run in its
+ * context at any time and copy into the spans, and must be able to sleep there. Cancellation is
+ * off, for our callers hold locks.
  */
-int curtain_swap(struct curtain_span *span, size_t n, int (*act)(void *arg), void (*back)(void *arg),
-		 void *arg)
+int curtain_swap(struct curtain_span *span, size_t n, int (*act)(void *arg),
+		 void (*back)(void *arg), void *arg)
 {
-	struct swap s = { .span = span, .n = n, .act = act, .back = back, .arg = arg,
-			  .uffd = -1, .stop = -1 };
+	struct swap s = { .span = span,
+			  .n = n,
+			  .act = act,
+			  .back = back,
+			  .arg = arg,
+			  .uffd = -1,
+			  .stop = -1 };
 	sigset_t all, old;
 	pthread_t operator;
 	int cancel, err;

@@ -3,9 +3,10 @@
  * The curtain: exchanges what backs address ranges while other threads use them.
  *
  * A placeholder, registered with userfaultfd, is moved over each range in one step; from then
- * on every access to the ranges sleeps. Behind it the caller's act() copies what must be copied.
- * Then the new backing is moved over the placeholder, again in one step, and the sleepers are
- * woken to find it. No store is lost and none is seen to go back in time (invariant I7).
+ * on every access to the ranges sleeps. Behind it the caller's act() copies what must be
+ * copied. Then the new backing is moved over the placeholder, again in one step, and the
+ * sleepers are woken to find it. No store is lost and none is seen to go back in time
+ * (invariant I7).
  *
  * Every change of backing is one mremap(MREMAP_FIXED) of a mapping prepared beforehand, so once
  * the curtain is drawn nothing is left that can fail for want of memory.
@@ -17,12 +18,12 @@
 #include <stddef.h>
 
 struct curtain_span {
-	void *addr;     /* page-aligned range of the program */
-	size_t len;     /* bytes, a multiple of the page size */
-	void *forward;  /* prepared mapping of len bytes that stands here if act() succeeds */
+	void *addr;	/* page-aligned range of the program */
+	size_t len;	/* bytes, a multiple of the page size */
+	void *forward;	/* prepared mapping of len bytes that stands here if act() succeeds */
 	void *backward; /* mapping of len bytes that stands here if act() fails */
-	void *holder;   /* the placeholder; internal */
-	bool drawn;     /* whether the curtain was drawn here */
+	void *holder;	/* the placeholder; internal */
+	bool drawn;	/* whether the curtain was drawn here */
 };
 
 /*
@@ -35,8 +36,8 @@ struct curtain_span {
  * every span that is drawn. It is for mappings that must not exist while act() runs.
  *
  * act() runs in a thread of its own with all signals blocked, and must neither touch the spans
- * nor call anything that takes a lock which a thread sleeping on a span may hold (malloc, stdio,
- * the loader's).
+ * nor call anything that takes a lock which a thread sleeping on a span may hold (malloc,
+ * stdio, the loader's).
  *
  * Returns 0, what act() returned, or -errno if the curtain could not be drawn, with act() not
  * called and the spans as they were: -EPERM or -ENOSYS where userfaultfd is not to be had,
@@ -45,8 +46,8 @@ struct curtain_span {
  * While it runs, fork() must be kept out by the caller: a child would inherit the placeholder
  * without what makes it wait.
  */
-int curtain_swap(struct curtain_span *span, size_t n, int (*act)(void *arg), void (*back)(void *arg),
-		 void *arg);
+int curtain_swap(struct curtain_span *span, size_t n, int (*act)(void *arg),
+		 void (*back)(void *arg), void *arg);
 
 /* Whether system calls of other threads that copy into a span wait, too (they need a privileged
  * userfaultfd), or fail with EFAULT while the curtain is drawn. */

@@ -214,7 +214,8 @@ static int send_elsewhere(void *arg)
 	return fd < 0 ? fd : send_with(e, fd);
 }
 
-int custody_send_with(int sock, struct msg *m, const struct custody *c, const int *more, size_t n)
+int custody_send_with(int sock, struct msg *m, const struct custody *c, const int *more,
+		      size_t n)
 {
 	struct send_elsewhere e = { sock, m, c, more, n };
 

@@ -18,14 +18,14 @@ struct custody {
 	long fs_type;
 	bool dax; /* mapped without a page cache: pins fail with EOPNOTSUPP */
 	/* how custody_send() comes by it: */
-	int fd;           /* the program's own, or */
-	int lot;          /* parked in flight, or */
+	int fd;		  /* the program's own, or */
+	int lot;	  /* parked in flight, or */
 	const char *path; /* by name */
 };
 
-/* Finds a descriptor, open for reading and writing, of the file behind mapping v, and proves that
- * it is that file by mapping a page of it and comparing what the kernel says of both. `f` is what
- * the records say, or NULL. Lock held. */
+/* Finds a descriptor, open for reading and writing, of the file behind mapping v, and proves
+ * that it is that file by mapping a page of it and comparing what the kernel says of both. `f`
+ * is what the records say, or NULL. Lock held. */
 int custody_find(struct custody *c, const struct vma *v, const char *path, struct file *f,
 		 struct scratch *scratch, enum reason *ret_why);
 
@@ -33,7 +33,8 @@ int custody_find(struct custody *c, const struct vma *v, const char *path, struc
 int custody_send(int sock, struct msg *m, void *arg);
 
 /* The same with more descriptors behind it. */
-int custody_send_with(int sock, struct msg *m, const struct custody *c, const int *more, size_t n);
+int custody_send_with(int sock, struct msg *m, const struct custody *c, const int *more,
+		      size_t n);
 
 /* The program is about to close its descriptor of f: keep one in flight for as long as the file
  * is mapped (the mapping keeps the open file description alive anyway). Lock held. */

@@ -23,12 +23,14 @@ static bool is_saved(const struct file *f, uintptr_t addr)
 	struct area *a;
 
 	for (a = areas_first(&space.areas, 0, UINTPTR_MAX); a; a = areas_next(a, UINTPTR_MAX))
-		if (a->file == f && a->saved && addr >= a->saved && addr < a->saved + (a->end - a->start))
+		if (a->file == f && a->saved && addr >= a->saved &&
+		    addr < a->saved + (a->end - a->start))
 			return true;
 	return false;
 }
 
-static int add_place(struct exchange *x, const struct vma *v, uintptr_t start, uintptr_t end, uint64_t off)
+static int add_place(struct exchange *x, const struct vma *v, uintptr_t start, uintptr_t end,
+		     uint64_t off)
 {
 	struct place *p;
 
@@ -83,7 +85,8 @@ static int staged_each(const struct vma *v, const char *path, void *arg)
 	int err = 0;
 
 	(void)path;
-	for (a = areas_first(&space.areas, v->start, v->end); a && !err; a = areas_next(a, v->end)) {
+	for (a = areas_first(&space.areas, v->start, v->end); a && !err;
+	     a = areas_next(a, v->end)) {
 		if (a->seg != x->s)
 			continue;
 		lo = MAX(a->start, v->start);
@@ -116,7 +119,8 @@ static size_t max_map_count(void)
 	return count;
 }
 
-static int find_places(struct exchange *x, int (*each)(const struct vma *, const char *, void *))
+static int find_places(struct exchange *x,
+		       int (*each)(const struct vma *, const char *, void *))
 {
 	char *buf = scratch_get(x->scratch, SCAN_BUFFER);
 	size_t count = 0;

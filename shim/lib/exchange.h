@@ -16,18 +16,18 @@ struct place {
 	struct curtain_span span;
 	uint64_t off; /* in the file */
 	unsigned flags, pkey;
-	void *saved;    /* where the file's own mapping is kept */
+	void *saved;	/* where the file's own mapping is kept */
 	bool neighbour; /* beside the segment: comes back as it was */
 };
 
 struct exchange {
 	struct segment *s;
 	struct file *f;
-	uint64_t dev, ino; /* of the mapping, as the kernel's maps say */
-	uint64_t off, end; /* of the file */
+	uint64_t dev, ino;	   /* of the mapping, as the kernel's maps say */
+	uint64_t off, end;	   /* of the file */
 	uint64_t win_off, win_end; /* how far the curtain reaches: at least [off, end) */
-	uint64_t patience_ms;      /* with whoever holds pages of the range */
-	uintptr_t lo, hi;  /* only addresses in [lo, hi); hi 0: all */
+	uint64_t patience_ms;	   /* with whoever holds pages of the range */
+	uintptr_t lo, hi;	   /* only addresses in [lo, hi); hi 0: all */
 	struct place *place;
 	struct curtain_span *span; /* of the places, while the curtain is drawn */
 	size_t n, max;
@@ -38,8 +38,8 @@ struct exchange {
 
 int exchange_fail(enum reason *ret_why, enum reason why, int err);
 
-/* Fills in the places: every shared mapping of the file that overlaps the window, whoever made it
- * and however; or every address where the segment stands now. -errno with x->why. */
+/* Fills in the places: every shared mapping of the file that overlaps the window, whoever made
+ * it and however; or every address where the segment stands now. -errno with x->why. */
 int exchange_find_aliases(struct exchange *x);
 int exchange_find_staged(struct exchange *x);
 

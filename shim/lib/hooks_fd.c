@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /* Descriptors: ours stay out of the program's way, and a mapped file's last one is kept in
- * flight. close() is async-signal-safe and stays so: what is not watched goes straight through. */
+ * flight. close() is async-signal-safe and stays so: what is not watched goes straight through.
+ */
 #include <errno.h>
 #include <sys/stat.h>
 #include <unistd.h>

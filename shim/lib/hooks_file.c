@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Reading and writing a file that is staged. A read first carries what memory has to the file. A
- * write goes to the file, which knows its errors, and then to the memory; the next sync finds
+ * Reading and writing a file that is staged. A read first carries what memory has to the file.
+ * A write goes to the file, which knows its errors, and then to the memory; the next sync finds
  * both alike.
  *
  * Every one of these may also copy from or to a range behind the curtain. Where userfaultfd
@@ -40,16 +40,17 @@ static bool exchange_between(unsigned before)
 	return true;
 }
 
-#define AGAIN_AFTER_EXCHANGE(call)                                                                 \
-	({                                                                                         \
-		__typeof__(call) again_ret_;                                                       \
-		unsigned again_before_;                                                            \
-		do {                                                                               \
-			again_before_ = atomic_load_explicit(&space.swaps, memory_order_relaxed);  \
-			again_ret_ = (call);                                                       \
-		} while (unlikely(again_ret_ < 0 && errno == EFAULT) &&                            \
-			 exchange_between(again_before_));                                         \
-		again_ret_;                                                                        \
+#define AGAIN_AFTER_EXCHANGE(call)                                                        \
+	({                                                                                \
+		__typeof__(call) again_ret_;                                              \
+		unsigned again_before_;                                                   \
+		do {                                                                      \
+			again_before_ =                                                   \
+				atomic_load_explicit(&space.swaps, memory_order_relaxed); \
+			again_ret_ = (call);                                              \
+		} while (unlikely(again_ret_ < 0 && errno == EFAULT) &&                   \
+			 exchange_between(again_before_));                                \
+		again_ret_;                                                               \
 	})
 
 static size_t total(const struct iovec *iov, int n)
@@ -126,7 +127,8 @@ static off_t written_at(int fd, size_t n, off_t off)
 	return off;
 }
 
-static void take_into_memory(struct inode_key key, const struct iovec *iov, int n, size_t left, off_t off)
+static void take_into_memory(struct inode_key key, const struct iovec *iov, int n, size_t left,
+			     off_t off)
 {
 	struct space_guard g;
 	struct segment *s;
@@ -143,8 +145,9 @@ static void take_into_memory(struct inode_key key, const struct iovec *iov, int 
 			lo = MAX(at, s->off);
 			hi = MIN(at + len, s->off + s->len);
 			if (lo < hi)
-				(void)!real.pwrite(s->memfd, (const char *)iov[i].iov_base + (lo - at), hi - lo,
-						   (off_t)(lo - s->off));
+				(void)!real.pwrite(s->memfd,
+						   (const char *)iov[i].iov_base + (lo - at),
+						   hi - lo, (off_t)(lo - s->off));
 		}
 		at += len;
 		left -= len;
@@ -209,8 +212,8 @@ ssize_t on_pwritev2(int fd, const struct iovec *iov, int n, off_t off, int flags
 	return ret;
 }
 
-/* What the file loses, no segment may keep: it is handed back first. Under a pin that cannot be;
- * then the memory reads zero from there on, as the file will if it grows again. */
+/* What the file loses, no segment may keep: it is handed back first. Under a pin that cannot
+ * be; then the memory reads zero from there on, as the file will if it grows again. */
 static void before_truncate(struct inode_key key, uint64_t size)
 {
 	static const char zeroes[4096];
@@ -226,8 +229,10 @@ static void before_truncate(struct inode_key key, uint64_t size)
 	while (f && (s = segment_find(f, size, UINT64_MAX)) && stage_retire(s, &why) == 0)
 		f = space_file(key, false);
 	for (s = f ? f->segments : NULL; s; s = s->next)
-		for (at = MAX(size, s->off); at < s->off + s->len; at += MIN(sizeof(zeroes), s->off + s->len - at))
-			(void)!real.pwrite(s->memfd, zeroes, MIN(sizeof(zeroes), s->off + s->len - at),
+		for (at = MAX(size, s->off); at < s->off + s->len;
+		     at += MIN(sizeof(zeroes), s->off + s->len - at))
+			(void)!real.pwrite(s->memfd, zeroes,
+					   MIN(sizeof(zeroes), s->off + s->len - at),
 					   (off_t)(at - s->off));
 	space_unlock(&g);
 }

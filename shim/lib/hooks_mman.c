@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* The address space: what is mapped where is recorded; staged ranges stay true to their file. */
+/* The address space: what is mapped where is recorded; staged ranges stay true to their file.
+ */
 #include <errno.h>
 #include <stdint.h>
 #include <sys/mman.h>
@@ -22,9 +23,9 @@ static bool touches(uintptr_t start, size_t len)
 	return areas_first(&space.areas, start, start + len) != NULL;
 }
 
-/* Records what now stands at p, and shows staged segments of the file there. Lock held. A mapping
- * whose record or segments cannot be had is undone, which is what mmap() may do when short of
- * memory. */
+/* Records what now stands at p, and shows staged segments of the file there. Lock held. A
+ * mapping whose record or segments cannot be had is undone, which is what mmap() may do when
+ * short of memory. */
 static void *record(void *p, size_t len, struct file *f, int fd, uint64_t off)
 {
 	const uintptr_t start = (uintptr_t)p, end = start + page_up(len);
@@ -52,15 +53,17 @@ static bool shared_file(int fd, int flags, struct stat *st)
 {
 	const int type = flags & MAP_TYPE;
 
-	return (type == MAP_SHARED || type == MAP_SHARED_VALIDATE) && !(flags & MAP_ANONYMOUS) &&
-	       fstat(fd, st) == 0 && S_ISREG(st->st_mode) && !ownfd_is(fd);
+	return (type == MAP_SHARED || type == MAP_SHARED_VALIDATE) &&
+	       !(flags & MAP_ANONYMOUS) && fstat(fd, st) == 0 && S_ISREG(st->st_mode) &&
+	       !ownfd_is(fd);
 }
 
 void *on_mmap(void *addr, size_t len, int prot, int flags, int fd, off_t off)
 {
 	const int type = flags & MAP_TYPE;
 	const bool fixed = flags & (MAP_FIXED | MAP_FIXED_NOREPLACE);
-	bool file = (type == MAP_SHARED || type == MAP_SHARED_VALIDATE) && !(flags & MAP_ANONYMOUS);
+	bool file =
+		(type == MAP_SHARED || type == MAP_SHARED_VALIDATE) && !(flags & MAP_ANONYMOUS);
 	struct file *f = NULL;
 	struct space_guard g;
 	struct stat st;
@@ -178,7 +181,8 @@ int on_msync(void *addr, size_t len, int flags)
 
 	int saved = errno;
 
-	if (likely(!space.staged) || (ret < 0 && errno != ENOMEM) || !(flags & MS_SYNC) || !enabled)
+	if (likely(!space.staged) || (ret < 0 && errno != ENOMEM) || !(flags & MS_SYNC) ||
+	    !enabled)
 		return ret;
 	/* ENOMEM: part of the range is not mapped; the rest was synced. */
 	err = sync_addresses((uintptr_t)addr, page_up(len), true);
@@ -190,8 +194,8 @@ int on_msync(void *addr, size_t len, int flags)
 	return ret;
 }
 
-/* Recorded ranges that move take their records along; where something is staged, remap.h does what
- * the kernel would do with the one mapping that the program thinks it has. */
+/* Recorded ranges that move take their records along; where something is staged, remap.h does
+ * what the kernel would do with the one mapping that the program thinks it has. */
 void *on_mremap(void *addr, size_t old_len, size_t new_len, int flags, void *to)
 {
 	const uintptr_t start = (uintptr_t)addr;

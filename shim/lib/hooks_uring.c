@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* io_uring's pin sites: registering fixed buffers, through liburing or by number. Every such pin
- * is for writing, whatever is done with the buffer later. */
+/* io_uring's pin sites: registering fixed buffers, through liburing or by number. Every such
+ * pin is for writing, whatever is done with the buffer later. */
 #include <errno.h>
 
 #include "common/util.h"
@@ -22,8 +22,8 @@ int on_io_uring_register_buffers(struct io_uring *ring, const struct iovec *iov,
 	return ret;
 }
 
-int on_io_uring_register_buffers_tags(struct io_uring *ring, const struct iovec *iov, const __u64 *tags,
-				      unsigned n)
+int on_io_uring_register_buffers_tags(struct io_uring *ring, const struct iovec *iov,
+				      const __u64 *tags, unsigned n)
 {
 	int ret = real.io_uring_register_buffers_tags(ring, iov, tags, n);
 
@@ -40,13 +40,15 @@ int on_io_uring_register_buffers_sparse(struct io_uring *ring, unsigned n)
 
 int on_io_uring_unregister_buffers(struct io_uring *ring)
 {
-	return real.io_uring_unregister_buffers(ring); /* staged ranges stay for the next time */
+	return real.io_uring_unregister_buffers(
+		ring); /* staged ranges stay for the next time */
 }
 
 /* An update does as many slots as it can and says how many: the one behind them is what stopped
  * it, and only asking again tells why. */
-int on_io_uring_register_buffers_update_tag(struct io_uring *ring, unsigned off, const struct iovec *iov,
-					    const __u64 *tags, unsigned n)
+int on_io_uring_register_buffers_update_tag(struct io_uring *ring, unsigned off,
+					    const struct iovec *iov, const __u64 *tags,
+					    unsigned n)
 {
 	static const char call[] = "io_uring_register_buffers_update_tag";
 	bool resolved = false;
@@ -54,8 +56,8 @@ int on_io_uring_register_buffers_update_tag(struct io_uring *ring, unsigned off,
 	int ret;
 
 	for (;;) {
-		ret = real.io_uring_register_buffers_update_tag(ring, off + done, iov + done,
-								tags ? tags + done : NULL, n - done);
+		ret = real.io_uring_register_buffers_update_tag(
+			ring, off + done, iov + done, tags ? tags + done : NULL, n - done);
 		if (ret > 0) {
 			done += (unsigned)ret;
 			resolved = false;
@@ -65,7 +67,8 @@ int on_io_uring_register_buffers_update_tag(struct io_uring *ring, unsigned off,
 		}
 		if (resolved)
 			ret = pin_retried(call, ret);
-		if (resolved || !pin_refused(ret) || !pin_resolve(call, iov + done, n - done, ret))
+		if (resolved || !pin_refused(ret) ||
+		    !pin_resolve(call, iov + done, n - done, ret))
 			return done ? (int)done : ret;
 		resolved = true;
 	}
@@ -74,8 +77,8 @@ int on_io_uring_register_buffers_update_tag(struct io_uring *ring, unsigned off,
 /* Registration by number. `native` makes the call and returns -errno. */
 typedef int native_register(unsigned fd, unsigned opcode, const void *arg, unsigned n);
 
-static int update_by_number(native_register *native, unsigned fd, unsigned opcode, const void *arg,
-			    unsigned n, int ret)
+static int update_by_number(native_register *native, unsigned fd, unsigned opcode,
+			    const void *arg, unsigned n, int ret)
 {
 	struct io_uring_rsrc_update2 u;
 	bool resolved = false;
@@ -97,8 +100,8 @@ static int update_by_number(native_register *native, unsigned fd, unsigned opcod
 			if (resolved)
 				ret = pin_retried("io_uring_register", ret);
 			if (resolved || !pin_refused(ret) ||
-			    !pin_resolve("io_uring_register", (const struct iovec *)(uintptr_t)u.data, u.nr,
-					 ret))
+			    !pin_resolve("io_uring_register",
+					 (const struct iovec *)(uintptr_t)u.data, u.nr, ret))
 				return done ? (int)done : ret;
 			resolved = true;
 		}
@@ -106,8 +109,8 @@ static int update_by_number(native_register *native, unsigned fd, unsigned opcod
 	}
 }
 
-static int register_by_number(native_register *native, unsigned fd, unsigned opcode, const void *arg,
-			      unsigned n)
+static int register_by_number(native_register *native, unsigned fd, unsigned opcode,
+			      const void *arg, unsigned n)
 {
 	int ret = native(fd, opcode, arg, n);
 	struct io_uring_rsrc_register r;
@@ -159,7 +162,8 @@ long on_syscall(long nr, long a, long b, long c, long d, long e, long f)
 	if (likely(nr != SYS_io_uring_register))
 		return real.syscall(nr, a, b, c, d, e, f);
 	saved = errno;
-	ret = register_by_number(native_syscall, (unsigned)a, (unsigned)b, (const void *)c, (unsigned)d);
+	ret = register_by_number(native_syscall, (unsigned)a, (unsigned)b, (const void *)c,
+				 (unsigned)d);
 	errno = ret < 0 ? -ret : saved;
 	return ret < 0 ? -1 : ret;
 }

@@ -49,7 +49,8 @@ static bool read_environment(void)
 	options_default(&options);
 	for (size_t i = 0; i < option_count; i++) {
 		text = getenv(option_table[i].variable);
-		if (text && *text && option_set(&options, &option_table[i], text, &expected) < 0 && !bad) {
+		if (text && *text &&
+		    option_set(&options, &option_table[i], text, &expected) < 0 && !bad) {
 			bad = option_table[i].variable;
 			bad_expected = expected;
 		}
@@ -58,10 +59,11 @@ static bool read_environment(void)
 		return false;
 	log_ok = log_open(options.log);
 	if (bad)
-		log_event(EV_ERROR,
-			  "setting=%s value=\"%s\" reason=\"not understood; nothing will be staged\" "
-			  "remedy=\"set it to %s\"",
-			  bad, log_escape(value, sizeof(value), getenv(bad)), bad_expected);
+		log_event(
+			EV_ERROR,
+			"setting=%s value=\"%s\" reason=\"not understood; nothing will be staged\" "
+			"remedy=\"set it to %s\"",
+			bad, log_escape(value, sizeof(value), getenv(bad)), bad_expected);
 	return !bad && log_ok;
 }
 

@@ -9,8 +9,8 @@
 #include "common/options.h"
 
 extern struct options options;
-extern bool enabled;              /* false: every hook passes everything */
-extern uint64_t run_id;           /* from `pinstage run`, 0 without */
+extern bool enabled;		 /* false: every hook passes everything */
+extern uint64_t run_id;		 /* from `pinstage run`, 0 without */
 extern const char *library_path; /* of libpinstage.so, absolute */
 
 #endif

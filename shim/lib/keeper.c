@@ -17,8 +17,8 @@
 #include "lib/recover.h"
 #include "lib/spawn.h"
 
-/* One request at a time travels on a conversation. Conversations stay open as long as the process
- * lives: their end is how the keeper learns of ours. */
+/* One request at a time travels on a conversation. Conversations stay open as long as the
+ * process lives: their end is how the keeper learns of ours. */
 static struct conversation {
 	int fd;
 	bool busy;
@@ -120,9 +120,9 @@ static int conversation_open(struct conversation *c, enum reason *ret_why)
 	return 0;
 }
 
-/* A conversation that is open and free, marked busy. With `fresh`, a new one is opened if all are
- * busy and there may be more, or if none is open; the slot is taken before it is opened, so that
- * opening needs no lock. */
+/* A conversation that is open and free, marked busy. With `fresh`, a new one is opened if all
+ * are busy and there may be more, or if none is open; the slot is taken before it is opened, so
+ * that opening needs no lock. */
 static int take(struct conversation **ret, bool fresh, enum reason *ret_why)
 {
 	struct conversation *c, *spare;
@@ -237,7 +237,8 @@ static int converse_until_answered(struct exchange_of_words *e, enum reason *ret
 	for (int tries = 0; tries < 4; tries++) {
 		*e->m = request;
 		err = converse(e, ret_why, &lost);
-		/* A keeper that knows nothing of the file has taken the place of one that did. */
+		/* A keeper that knows nothing of the file has taken the place of one that did.
+		 */
 		lost |= request.type == MSG_SYNC && err == -ENOENT;
 		if (!lost || !e->fresh || !repeatable(request.type))
 			break;
@@ -250,8 +251,8 @@ static int converse_until_answered(struct exchange_of_words *e, enum reason *ret
 	return err;
 }
 
-int keeper_call_via(struct msg *m, int (*send)(int sock, struct msg *m, void *arg), void *arg, int *got,
-		    enum reason *ret_why)
+int keeper_call_via(struct msg *m, int (*send)(int sock, struct msg *m, void *arg), void *arg,
+		    int *got, enum reason *ret_why)
 {
 	struct exchange_of_words e = { m, send, arg, got, true };
 

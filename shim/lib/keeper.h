@@ -15,19 +15,19 @@ int keeper_connect(enum reason *ret_why);
  * descriptors that came with it are in got[] (may be NULL if none are expected). Requests of
  * several threads go side by side. Returns the answer's error or -errno, with *ret_why set.
  *
- * If the keeper is gone, another is started and told of all that is staged, and what can be asked
- * twice is asked again. Not behind a curtain: keeper_ask() there.
+ * If the keeper is gone, another is started and told of all that is staged, and what can be
+ * asked twice is asked again. Not behind a curtain: keeper_ask() there.
  */
 int keeper_call(struct msg *m, const int *fds, size_t n, int *got, enum reason *ret_why);
 
 /*
  * The same, but the request is sent by send(sock, m, arg), which may run in a shadow child.
  */
-int keeper_call_via(struct msg *m, int (*send)(int sock, struct msg *m, void *arg), void *arg, int *got,
-		    enum reason *ret_why);
+int keeper_call_via(struct msg *m, int (*send)(int sock, struct msg *m, void *arg), void *arg,
+		    int *got, enum reason *ret_why);
 
-/* As keeper_call(), on a conversation that is open already; -ENOTCONN without. Allocates nothing and
- * takes no lock of anybody else. */
+/* As keeper_call(), on a conversation that is open already; -ENOTCONN without. Allocates
+ * nothing and takes no lock of anybody else. */
 int keeper_ask(struct msg *m, int *got, enum reason *ret_why);
 
 /* In a forked child: the parent's conversations are not ours. */

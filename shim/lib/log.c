@@ -14,7 +14,7 @@
 #include "lib/real.h"
 
 static struct {
-	int fd;       /* where lines go */
+	int fd;	      /* where lines go */
 	bool verbose; /* all events, not only what must be said */
 	bool checked; /* fd is the program's standard error: only while it is what it was */
 	dev_t dev;
@@ -49,14 +49,18 @@ bool log_open(const char *target)
 	use_stderr();
 	if (!target || !strcmp(target, "stderr"))
 		return true;
-	fd = open(target, O_WRONLY | O_APPEND | O_CREAT | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC | O_NOCTTY,
+	fd = open(target,
+		  O_WRONLY | O_APPEND | O_CREAT | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC |
+			  O_NOCTTY,
 		  0600);
 	fd = ownfd_adopt(fd);
 	if (fd < 0) {
 		sink.verbose = false;
-		log_event(EV_ERROR, "file=\"%s\" reason=\"cannot open the log: %s; nothing will be staged\" "
-				    "remedy=\"set PINSTAGE_LOG to stderr or to a file that may be written\"",
-			  log_escape(escaped, sizeof(escaped), target), strerror(errno));
+		log_event(
+			EV_ERROR,
+			"file=\"%s\" reason=\"cannot open the log: %s; nothing will be staged\" "
+			"remedy=\"set PINSTAGE_LOG to stderr or to a file that may be written\"",
+			log_escape(escaped, sizeof(escaped), target), strerror(errno));
 		return false;
 	}
 	sink.fd = fd;
@@ -93,7 +97,8 @@ void log_event(enum log_event_kind kind, const char *fmt, ...)
 		errno = saved;
 		return;
 	}
-	len = snprintf(line, sizeof(line), "pinstage event=%s pid=%d ", event_name[kind], (int)getpid());
+	len = snprintf(line, sizeof(line), "pinstage event=%s pid=%d ", event_name[kind],
+		       (int)getpid());
 	va_start(ap, fmt);
 	errno = saved;
 	more = vsnprintf(line + len, sizeof(line) - (size_t)len, fmt, ap);

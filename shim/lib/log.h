@@ -14,7 +14,7 @@ enum log_event_kind {
 	EV_INFO,   /* event=info */
 	EV_STAGE,  /* event=stage: a range was staged */
 	EV_RETIRE, /* event=retire: a range went back to the file's own mapping */
-	EV_PIN,    /* event=pin: mode log met an offender and left it alone */
+	EV_PIN,	   /* event=pin: mode log met an offender and left it alone */
 	EV_DENY,   /* event=deny: mode deny let the kernel's refusal stand */
 	EV_REFUSE, /* event=refuse: an offender could not be staged; always said */
 	EV_ERROR,  /* event=error: always said */
@@ -23,7 +23,8 @@ enum log_event_kind {
 /* False if the target cannot be opened: that is said on standard error. */
 bool log_open(const char *target);
 void log_fd_moved(int from, int to);
-void log_event(enum log_event_kind kind, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
+void log_event(enum log_event_kind kind, const char *fmt, ...)
+	__attribute__((format(printf, 2, 3)));
 
 /* `src` with everything that could forge or break a line escaped, for use inside file="...". */
 const char *log_escape(char *dst, size_t size, const char *src);

@@ -10,7 +10,7 @@
 #include "common/util.h"
 #include "lib/real.h"
 
-#define OWN_MAX (1 << 20)
+#define OWN_MAX	  (1 << 20)
 #define WORD_BITS (sizeof(unsigned long) * CHAR_BIT)
 
 /* A bit per descriptor; pages of it that are never set are never touched. */
@@ -29,7 +29,8 @@ static bool test(fd_bits bits, int fd)
 {
 	if ((unsigned)fd >= OWN_MAX)
 		return false;
-	return atomic_load_explicit(&bits[(unsigned)fd / WORD_BITS], memory_order_relaxed) & bit_of(fd);
+	return atomic_load_explicit(&bits[(unsigned)fd / WORD_BITS], memory_order_relaxed) &
+	       bit_of(fd);
 }
 
 bool ownfd_is(int fd)
@@ -74,7 +75,8 @@ int ownfd_next(int fd)
 
 int ownfd_next_watched(int fd)
 {
-	return atomic_load_explicit(&any_watched, memory_order_relaxed) ? next(watched, fd) : -1;
+	return atomic_load_explicit(&any_watched, memory_order_relaxed) ? next(watched, fd)
+									: -1;
 }
 
 static void mark(int fd)

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * The library's own descriptors: few, close-on-exec, with numbers that the program is unlikely to
- * meet, and not to be closed by a program that closes what it did not open. Async-signal-safe.
+ * The library's own descriptors: few, close-on-exec, with numbers that the program is unlikely
+ * to meet, and not to be closed by a program that closes what it did not open.
+ * Async-signal-safe.
  */
 #ifndef PINSTAGE_OWNFD_H
 #define PINSTAGE_OWNFD_H
@@ -9,8 +10,8 @@
 #include <stdbool.h>
 
 /* Moves fd to a high number and protects it; the low number is free again. Returns the new
- * number, or -errno with fd closed. Negative numbers are passed through. Never for descriptors of
- * the program's files: closing one drops the process's POSIX locks. */
+ * number, or -errno with fd closed. Negative numbers are passed through. Never for descriptors
+ * of the program's files: closing one drops the process's POSIX locks. */
 int ownfd_adopt(int fd);
 
 void ownfd_close(int fd);

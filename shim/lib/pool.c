@@ -13,7 +13,8 @@ static int grow(struct pool *p)
 {
 	char *chunk, *node;
 
-	chunk = real.mmap(NULL, CHUNK, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	chunk = real.mmap(NULL, CHUNK, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1,
+			  0);
 	if (chunk == MAP_FAILED)
 		return -ENOMEM;
 	for (node = chunk; node + p->size <= chunk + CHUNK; node += p->size) {

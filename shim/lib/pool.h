@@ -11,9 +11,9 @@ struct pool {
 	void *free;  /* list through the nodes' first word */
 };
 
-#define POOL_INIT(type)                                                                            \
-	{                                                                                          \
-		.size = sizeof(type)                                                               \
+#define POOL_INIT(type)              \
+	{                            \
+		.size = sizeof(type) \
 	}
 
 void *pool_get(struct pool *p); /* zeroed, or NULL */

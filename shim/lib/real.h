@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* The originals of the hooked functions. Inside the library every call of a hooked function goes
- * through here: its plain name would come back to our own hook. */
+/* The originals of the hooked functions. Inside the library every call of a hooked function
+ * goes through here: its plain name would come back to our own hook. */
 #ifndef PINSTAGE_REAL_H
 #define PINSTAGE_REAL_H
 
@@ -12,6 +12,7 @@
 
 #include "lib/arch.h"
 #include "lib/table.h"
+#include "lib/verbs.h"
 
 struct real_functions {
 #define REAL_SLOT(library, type, name, params, ...) type(*name) params;
@@ -23,9 +24,9 @@ struct real_functions {
 
 extern struct real_functions real;
 
-/* Binds libc's originals. Called by the constructor, or by the first hook if one runs before it.
- * Returns false, with nothing done, when called from within itself (an allocator that maps memory
- * while dlsym() runs). */
+/* Binds libc's originals. Called by the constructor, or by the first hook if one runs before
+ * it. Returns false, with nothing done, when called from within itself (an allocator that maps
+ * memory while dlsym() runs). */
 int real_bind(void);
 
 static inline long raw_result(long ret)
@@ -39,7 +40,8 @@ static inline long raw_result(long ret)
 
 /* The plain system call with libc's convention of errno. */
 #define RAW(nr, ...) RAW_(nr, __VA_ARGS__, 0, 0, 0, 0, 0, 0)
-#define RAW_(nr, a, b, c, d, e, f, ...)                                                            \
-	raw_result(arch_syscall(nr, (long)(a), (long)(b), (long)(c), (long)(d), (long)(e), (long)(f)))
+#define RAW_(nr, a, b, c, d, e, f, ...)                                                    \
+	raw_result(arch_syscall(nr, (long)(a), (long)(b), (long)(c), (long)(d), (long)(e), \
+				(long)(f)))
 
 #endif

@@ -22,8 +22,8 @@ static int attach_send(int sock, struct msg *m, void *arg)
 	return custody_send_with(sock, m, &a->c, more, 2);
 }
 
-/* The file's own mapping is kept aside for every place where a segment stands: it proves which file
- * it is, and is a way to a descriptor. */
+/* The file's own mapping is kept aside for every place where a segment stands: it proves which
+ * file it is, and is a way to a descriptor. */
 int recover_segment(struct segment *s, uintptr_t saved, enum reason *ret_why)
 {
 	struct attach a = { .s = s };
@@ -65,10 +65,12 @@ static int attach_all(enum reason *ret_why)
 		done = a->seg;
 		err = recover_segment(a->seg, a->saved, ret_why);
 		if (err)
-			log_event(EV_ERROR, "offset=%lu len=%lu errno=%d reason=\"the keeper is gone and another "
-					    "cannot take over: %s\" remedy=\"%s\"",
-				  a->seg->off, a->seg->len, -err, reason_text(*ret_why),
-				  reason_remedy(*ret_why));
+			log_event(
+				EV_ERROR,
+				"offset=%lu len=%lu errno=%d reason=\"the keeper is gone and another "
+				"cannot take over: %s\" remedy=\"%s\"",
+				a->seg->off, a->seg->len, -err, reason_text(*ret_why),
+				reason_remedy(*ret_why));
 		first = first ? first : err;
 	}
 	return first;

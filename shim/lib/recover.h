@@ -6,13 +6,15 @@
 
 #include "common/reason.h"
 
-/* Makes sure that a keeper listens and knows of every segment that this process shows: after the
- * old one died, or in a child that inherited them. Takes the lock unless this thread has it. */
+/* Makes sure that a keeper listens and knows of every segment that this process shows: after
+ * the old one died, or in a child that inherited them. Takes the lock unless this thread has
+ * it. */
 int recover(enum reason *ret_why);
 
 struct segment;
 
-/* Tells the keeper of one segment. `saved` is where the file's own mapping of it is kept. Lock held. */
+/* Tells the keeper of one segment. `saved` is where the file's own mapping of it is kept. Lock
+ * held. */
 int recover_segment(struct segment *s, uintptr_t saved, enum reason *ret_why);
 
 #endif

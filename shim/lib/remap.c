@@ -53,8 +53,10 @@ void *remap_native(void *addr, size_t old_len, size_t new_len, int flags, void *
 		(void)space_set(at, at + page_up(new_len), f, off, &orphans);
 	stage_release(orphans);
 	if (f && f->segments && stage_show(f, at, at + page_up(new_len)) < 0)
-		log_event(EV_ERROR, "call=mremap reason=\"out of mappings: part of the range shows the file, "
-				    "not what is staged\" remedy=\"raise vm.max_map_count\"");
+		log_event(
+			EV_ERROR,
+			"call=mremap reason=\"out of mappings: part of the range shows the file, "
+			"not what is staged\" remedy=\"raise vm.max_map_count\"");
 	if (f) {
 		f->areas--;
 		space_file_put(f);
@@ -66,11 +68,14 @@ void *remap_native(void *addr, size_t old_len, size_t new_len, int flags, void *
 /* Address space of len bytes at `to`, or anywhere (NULL). */
 static void *reserve(void *to, size_t len, int flags)
 {
-	return real.mmap(to, len, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | flags, -1, 0);
+	return real.mmap(to, len, PROT_NONE,
+			 MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | flags, -1, 0);
 }
 
-/* The file from `off` on, mapped at `at` in place of what is there, from area a's own mapping. */
-static bool map_file_at(const struct area *a, uintptr_t addr, uintptr_t at, size_t skip, size_t len, int prot)
+/* The file from `off` on, mapped at `at` in place of what is there, from area a's own mapping.
+ */
+static bool map_file_at(const struct area *a, uintptr_t addr, uintptr_t at, size_t skip,
+			size_t len, int prot)
 {
 	const uintptr_t from = (a->seg ? a->saved : a->start) + (addr - a->start);
 	char *copy;
@@ -82,7 +87,8 @@ static bool map_file_at(const struct area *a, uintptr_t addr, uintptr_t at, size
 		real.munmap(copy, skip);
 	(void)munlock(copy + skip, len);
 	if (real.mprotect(copy + skip, len, prot) == 0 &&
-	    real.mremap(copy + skip, len, len, MREMAP_MAYMOVE | MREMAP_FIXED, (void *)at) != MAP_FAILED)
+	    real.mremap(copy + skip, len, len, MREMAP_MAYMOVE | MREMAP_FIXED, (void *)at) !=
+		    MAP_FAILED)
 		return true;
 	real.munmap(copy + skip, len);
 	return false;
@@ -101,7 +107,8 @@ static int adopt(struct file *f, uintptr_t at, size_t len, uint64_t off)
 	return err;
 }
 
-static void *grow_in_place(struct area *a, uintptr_t start, size_t old_len, size_t new_len, int prot)
+static void *grow_in_place(struct area *a, uintptr_t start, size_t old_len, size_t new_len,
+			   int prot)
 {
 	const uintptr_t tail = start + old_len;
 	const size_t len = new_len - old_len;
@@ -124,7 +131,8 @@ static void drop_old(uintptr_t start, size_t len)
 }
 
 /* A whole new range, and then the end of the old one unless it stays. */
-static void *move(struct area *a, uintptr_t start, size_t old_len, size_t new_len, int flags, void *to, int prot)
+static void *move(struct area *a, uintptr_t start, size_t old_len, size_t new_len, int flags,
+		  void *to, int prot)
 {
 	const uint64_t off = a->off + (start - a->start);
 	struct file *f = a->file;
@@ -160,7 +168,8 @@ static int check(uintptr_t start, size_t old_len, size_t new_len, int flags, uin
 	if (start % page_size() || new_len == 0 ||
 	    (flags & ~(MREMAP_MAYMOVE | MREMAP_FIXED | MREMAP_DONTUNMAP)) ||
 	    ((flags & (MREMAP_FIXED | MREMAP_DONTUNMAP)) && !(flags & MREMAP_MAYMOVE)) ||
-	    ((flags & MREMAP_DONTUNMAP) && old_len != new_len) || (!old_len && !(flags & MREMAP_MAYMOVE)))
+	    ((flags & MREMAP_DONTUNMAP) && old_len != new_len) ||
+	    (!old_len && !(flags & MREMAP_MAYMOVE)))
 		return EINVAL;
 	if (flags & MREMAP_FIXED && (to % page_size() || (to < end && start < to + new_len)))
 		return EINVAL;

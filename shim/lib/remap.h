@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* mremap() over tracked ranges. Both with the original's contract (MAP_FAILED and errno), with the
- * lock held and nodes for eight areas in reserve. */
+/* mremap() over tracked ranges. Both with the original's contract (MAP_FAILED and errno), with
+ * the lock held and nodes for eight areas in reserve. */
 #ifndef PINSTAGE_REMAP_H
 #define PINSTAGE_REMAP_H
 
@@ -9,9 +9,9 @@
 /* Nothing in the old range is staged: the kernel does it, records and segments follow. */
 void *remap_native(void *addr, size_t old_len, size_t new_len, int flags, void *to);
 
-/* Something is: the range is several mappings that the kernel would not move as one. The new range
- * is built from the file's own mapping, which is kept aside, shows the same segments, and then
- * the old one goes. */
+/* Something is: the range is several mappings that the kernel would not move as one. The new
+ * range is built from the file's own mapping, which is kept aside, shows the same segments, and
+ * then the old one goes. */
 void *remap_staged(void *addr, size_t old_len, size_t new_len, int flags, void *to);
 
 #endif

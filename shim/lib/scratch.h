@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* Working memory of one slow operation: mapped, handed out front to back, unmapped at the end. */
+/* Working memory of one slow operation: mapped, handed out front to back, unmapped at the end.
+ */
 #ifndef PINSTAGE_SCRATCH_H
 #define PINSTAGE_SCRATCH_H
 

@@ -31,8 +31,8 @@ int shadow_run(int (*fn)(void *arg), void *arg)
 	int pid, err = 0;
 	char *stack;
 
-	stack = real.mmap(NULL, STACK, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_STACK,
-			  -1, 0);
+	stack = real.mmap(NULL, STACK, PROT_READ | PROT_WRITE,
+			  MAP_PRIVATE | MAP_ANONYMOUS | MAP_STACK, -1, 0);
 	if (stack == MAP_FAILED)
 		return -ENOMEM;
 	/* No exit signal: that is what hides it from wait() and from SIGCHLD handlers. */

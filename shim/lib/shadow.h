@@ -2,8 +2,8 @@
 /*
  * Runs fn(arg) in a child that shares our memory but has a copy of the descriptor table, while
  * the calling thread waits. Closing a descriptor there drops none of the process's POSIX locks,
- * and nothing done to descriptors there is seen here. The child sends no SIGCHLD and wait() does
- * not see it. fn runs on the caller's thread-local storage: system calls only.
+ * and nothing done to descriptors there is seen here. The child sends no SIGCHLD and wait()
+ * does not see it. fn runs on the caller's thread-local storage: system calls only.
  *
  * Returns what fn returned, or -errno if there is no such child to be had. Signals must be
  * blocked by the caller.

@@ -16,9 +16,9 @@
 #include "lib/real.h"
 #include "lib/shadow.h"
 
-#define READY_FD 3
+#define READY_FD	 3
 #define READY_TIMEOUT_MS 20000
-#define STACK (64UL * 1024)
+#define STACK		 (64UL * 1024)
 
 struct spawn {
 	char program[PATH_MAX];
@@ -30,8 +30,8 @@ struct spawn {
 /* In the grandchild, with a descriptor table of its own. */
 static int exec_keeper(void *arg)
 {
-	char *const argv[] = { (char *)(uintptr_t) "pinstage-keeper", (char *)(uintptr_t) "--ready-fd=3",
-			       NULL };
+	char *const argv[] = { (char *)(uintptr_t) "pinstage-keeper",
+			       (char *)(uintptr_t) "--ready-fd=3", NULL };
 	char *const envp[] = { NULL };
 	struct spawn *s = arg;
 	int fd = s->ready;
@@ -42,7 +42,8 @@ static int exec_keeper(void *arg)
 	else
 		arch_syscall(SYS_dup3, fd, READY_FD, 0, 0, 0, 0);
 	arch_syscall(SYS_close_range, READY_FD + 1, ~0U, 0, 0, 0, 0);
-	s->error = (int)arch_syscall(SYS_execve, (long)s->program, (long)argv, (long)envp, 0, 0, 0);
+	s->error = (int)arch_syscall(SYS_execve, (long)s->program, (long)argv, (long)envp, 0, 0,
+				     0);
 	arch_syscall(SYS_exit_group, 127, 0, 0, 0, 0, 0);
 	return 0;
 }
@@ -82,8 +83,8 @@ int spawn_keeper(void)
 	if (pipe2(pipefd, O_CLOEXEC) < 0)
 		return -errno;
 	s.ready = pipefd[1];
-	s.stack = real.mmap(NULL, STACK, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_STACK,
-			    -1, 0);
+	s.stack = real.mmap(NULL, STACK, PROT_READ | PROT_WRITE,
+			    MAP_PRIVATE | MAP_ANONYMOUS | MAP_STACK, -1, 0);
 	if (s.stack == MAP_FAILED) {
 		err = -ENOMEM;
 	} else {
@@ -94,7 +95,8 @@ int spawn_keeper(void)
 	p = (struct pollfd){ .fd = pipefd[0], .events = POLLIN };
 	if (!err && poll(&p, 1, READY_TIMEOUT_MS) <= 0)
 		err = -ETIMEDOUT;
-	/* One byte, or the end if it made way for another: either way somebody should listen. */
+	/* One byte, or the end if it made way for another: either way somebody should listen.
+	 */
 	if (!err)
 		(void)!real.read(pipefd[0], &byte, 1);
 	real.close(pipefd[0]);

@@ -14,31 +14,33 @@
 /* What a line in the log says of a request. */
 struct pin_context {
 	const char *call; /* "io_uring_register_buffers" */
-	uintptr_t addr;   /* of the range that led here */
+	uintptr_t addr;	  /* of the range that led here */
 	size_t len;
 	int err; /* what the kernel said */
 };
 
 /*
- * Stages [off, end) of the file behind mapping v, except what is staged already, at all addresses
- * where this process maps it. 0, or -errno with *ret_why and everything as it was. Lock held.
+ * Stages [off, end) of the file behind mapping v, except what is staged already, at all
+ * addresses where this process maps it. 0, or -errno with *ret_why and everything as it was.
+ * Lock held.
  */
 int stage_range(const struct vma *v, const char *path, uint64_t off, uint64_t end,
 		const struct pin_context *ctx, struct scratch *scratch, enum reason *ret_why);
 
-/* The way back: carries the segment's changes to the file and puts the file's own mapping in its
- * place at all addresses. -EBUSY while somebody else uses or pins the memory. Lock held. */
+/* The way back: carries the segment's changes to the file and puts the file's own mapping in
+ * its place at all addresses. -EBUSY while somebody else uses or pins the memory. Lock held. */
 int stage_retire(struct segment *s, enum reason *ret_why);
 
-/* The program has just mapped f at [start, end): what is staged of it shows there, too. -ENOMEM:
- * it cannot, and the mapping must not stay. Lock held. */
+/* The program has just mapped f at [start, end): what is staged of it shows there, too.
+ * -ENOMEM: it cannot, and the mapping must not stay. Lock held. */
 int stage_show(struct file *f, uintptr_t start, uintptr_t end);
 
 /* The first segment that stands in [start, end), or NULL. Lock held. */
 struct segment *stage_at(uintptr_t start, uintptr_t end);
 
 /* The mapping at addr, and its path. -errno. */
-int stage_vma_at(uintptr_t addr, struct vma *ret, char *path, size_t size, struct scratch *scratch);
+int stage_vma_at(uintptr_t addr, struct vma *ret, char *path, size_t size,
+		 struct scratch *scratch);
 
 /* The protection of the mapping at addr, as for mprotect(2); -errno. */
 int stage_prot_at(uintptr_t addr);

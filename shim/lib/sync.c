@@ -87,7 +87,8 @@ void sync_before_unmap(uintptr_t start, uintptr_t end)
 
 		if (!a->seg || (a->seg->areas == 1 && lo == a->start && hi == a->end))
 			continue;
-		e = (struct extent){ a->file->key, a->off + (lo - a->start), a->off + (hi - a->start) };
+		e = (struct extent){ a->file->key, a->off + (lo - a->start),
+				     a->off + (hi - a->start) };
 		(void)sync_extent(&e, false);
 	}
 }

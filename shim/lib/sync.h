@@ -13,11 +13,12 @@
  * first error, -errno. Lock not held. */
 int sync_addresses(uintptr_t addr, size_t len, bool durable);
 
-/* What of [start, end) is staged, and stays staged elsewhere when these addresses go, goes to its
- * file; the rest follows when it is released. Lock held. */
+/* What of [start, end) is staged, and stays staged elsewhere when these addresses go, goes to
+ * its file; the rest follows when it is released. Lock held. */
 void sync_before_unmap(uintptr_t start, uintptr_t end);
 
-/* The same for a range of a file; end 0: to its end. Does nothing for files with nothing staged. */
+/* The same for a range of a file; end 0: to its end. Does nothing for files with nothing
+ * staged. */
 int sync_file(struct inode_key key, uint64_t off, uint64_t end, bool durable);
 
 /* Everything that is staged in this process: before it ends. */

@@ -3,7 +3,8 @@
 /*
  * Invariant I7, the curtain alone: a shared file mapping is exchanged for a memfd and back,
  * thousands of times, while threads add, store, read and pread() into it. Everything is counted
- * exactly: an addition lost, a value that goes back, a read that fails or lands nowhere ends it.
+ * exactly: an addition lost, a value that goes back, a read that fails or lands nowhere ends
+ * it.
  *
  *   storm_curtain FILE [SWAPS [KIB]]
  */
@@ -22,7 +23,13 @@
 
 #include "lib/curtain.h"
 
-enum { ADDERS = 2, STORERS = 2, READERS = 1, PREADERS = 2, THREADS = ADDERS + STORERS + READERS + PREADERS };
+enum {
+	ADDERS = 2,
+	STORERS = 2,
+	READERS = 1,
+	PREADERS = 2,
+	THREADS = ADDERS + STORERS + READERS + PREADERS
+};
 
 static const size_t page = 4096;
 static size_t len = 2048 * 1024;
@@ -32,12 +39,12 @@ static atomic_bool stop;
 static atomic_ulong errors, efaults, adds, preads;
 static bool kernel_waits;
 
-#define fail(...)                                                                                  \
-	do {                                                                                       \
-		if (atomic_fetch_add(&errors, 1) < 10) {                                           \
-			fprintf(stderr, __VA_ARGS__);                                              \
-			fputc('\n', stderr);                                                       \
-		}                                                                                  \
+#define fail(...)                                        \
+	do {                                             \
+		if (atomic_fetch_add(&errors, 1) < 10) { \
+			fprintf(stderr, __VA_ARGS__);    \
+			fputc('\n', stderr);             \
+		}                                        \
 	} while (0)
 
 static void require(bool ok, const char *what)
@@ -82,7 +89,8 @@ static void *storer(void *arg)
 	}
 	for (size_t p = 0; p < len / page; p++)
 		if (*word(range, p, w) != mine[p])
-			fail("page %zu: stored %lu, at the end %lu", p, mine[p], *word(range, p, w));
+			fail("page %zu: stored %lu, at the end %lu", p, mine[p],
+			     *word(range, p, w));
 	free(mine);
 	return NULL;
 }
@@ -94,7 +102,8 @@ static void *reader(void *arg)
 	(void)arg;
 	require(seen, "calloc");
 	for (size_t p = 0; !stop; p = (p + 1) % (len / page)) {
-		now = atomic_load_explicit(word(p % 2 ? alias : range, p, 0), memory_order_relaxed);
+		now = atomic_load_explicit(word(p % 2 ? alias : range, p, 0),
+					   memory_order_relaxed);
 		if (now < seen[p])
 			fail("page %zu: went back from %lu to %lu", p, seen[p], now);
 		seen[p] = now;
@@ -117,7 +126,8 @@ static void *preader(void *arg)
 		require(pwrite(fd, want, sizeof(want), 0) == (ssize_t)sizeof(want), "pwrite");
 		do { /* short or EFAULT where only faults of user mode wait: once more, whole */
 			got = pread(fd, range + p * page + at, sizeof(want), 0);
-		} while (!kernel_waits && (got >= 0 ? got < (ssize_t)sizeof(want) : errno == EFAULT) &&
+		} while (!kernel_waits &&
+			 (got >= 0 ? got < (ssize_t)sizeof(want) : errno == EFAULT) &&
 			 atomic_fetch_add(&efaults, 1) < ULONG_MAX);
 		if (got != (ssize_t)sizeof(want))
 			fail("page %zu: pread gave %zd: %s", p, got, strerror(errno));
@@ -134,17 +144,19 @@ static char *copy;
 static int to_memfd(void *arg)
 {
 	(void)arg;
-	return pread(file, copy, len, 0) == (ssize_t)len && pwrite(memfd, copy, len, 0) == (ssize_t)len ?
-		       0 :
-		       -EIO;
+	return pread(file, copy, len, 0) == (ssize_t)len &&
+			       pwrite(memfd, copy, len, 0) == (ssize_t)len
+		       ? 0
+		       : -EIO;
 }
 
 static int to_file(void *arg)
 {
 	(void)arg;
-	return pread(memfd, copy, len, 0) == (ssize_t)len && pwrite(file, copy, len, 0) == (ssize_t)len ?
-		       0 :
-		       -EIO;
+	return pread(memfd, copy, len, 0) == (ssize_t)len &&
+			       pwrite(file, copy, len, 0) == (ssize_t)len
+		       ? 0
+		       : -EIO;
 }
 
 static int give_up(void *arg)
@@ -164,8 +176,14 @@ static void *prepare(int fd)
 static void swap_once(int from, int to, int (*act)(void *))
 {
 	struct curtain_span span[2] = {
-		{ .addr = range, .len = len, .forward = prepare(to), .backward = prepare(from) },
-		{ .addr = alias, .len = len, .forward = prepare(to), .backward = prepare(from) },
+		{ .addr = range,
+		  .len = len,
+		  .forward = prepare(to),
+		  .backward = prepare(from) },
+		{ .addr = alias,
+		  .len = len,
+		  .forward = prepare(to),
+		  .backward = prepare(from) },
 	};
 	int err = curtain_swap(span, 2, act, NULL, NULL);
 
@@ -179,7 +197,8 @@ static void swap_once(int from, int to, int (*act)(void *))
 
 int main(int argc, char **argv)
 {
-	static void *(*const role[])(void *) = { adder, adder, storer, storer, reader, preader, preader };
+	static void *(*const role[])(void *) = { adder,	 adder,	  storer, storer,
+						 reader, preader, preader };
 	static const uintptr_t number[] = { 0, 1, 0, 1, 0, 0, 1 };
 	unsigned long swaps, done, sum = 0, before;
 	pthread_t thread[THREADS];
@@ -195,20 +214,23 @@ int main(int argc, char **argv)
 	require(file >= 0 && ftruncate(file, (off_t)len) == 0, argv[1]);
 	memfd = memfd_create("staging", MFD_CLOEXEC);
 	require(memfd >= 0 && ftruncate(memfd, (off_t)len) == 0, "memfd_create");
-	copy = mmap(NULL, len, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_POPULATE, -1, 0);
+	copy = mmap(NULL, len, PROT_READ | PROT_WRITE,
+		    MAP_PRIVATE | MAP_ANONYMOUS | MAP_POPULATE, -1, 0);
 	require(copy != MAP_FAILED, "mmap");
 	range = prepare(file);
 	alias = prepare(file);
 	kernel_waits = curtain_covers_kernel();
 	for (i = 0; i < THREADS; i++)
-		require(pthread_create(&thread[i], NULL, role[i], (void *)number[i]) == 0, "pthread_create");
+		require(pthread_create(&thread[i], NULL, role[i], (void *)number[i]) == 0,
+			"pthread_create");
 	for (done = 0; done < swaps && !errors; done++) {
 		before = atomic_load(&preads);
 		swap_once(file, memfd, give_up);
 		swap_once(file, memfd, to_memfd);
 		swap_once(memfd, file, give_up);
 		swap_once(memfd, file, to_file);
-		while (done % 64 == 0 && atomic_load(&preads) == before) /* let everybody have a turn */
+		while (done % 64 == 0 &&
+		       atomic_load(&preads) == before) /* let everybody have a turn */
 			sched_yield();
 	}
 	stop = true;
