@@ -63,6 +63,9 @@ static int write_run(struct run *r)
 	if (err)
 		return err;
 	end = MIN(at + r->pages * page, MAX(size, at));
+	/* Whoever goes on from here, after an error or with another keeper, cannot know what the
+	 * file got, and memory may go back to what the base says. */
+	memset(ledger_flags(g->ledger) + r->first, LEDGER_UNKNOWN, r->pages);
 	while (at + done < end) {
 		n = pwrite(g->stage->fd, bounce + done, end - at - done, (off_t)(at + done));
 		if (n < 0 && errno == EINTR)
@@ -83,7 +86,8 @@ static int write_run(struct run *r)
 int engine_sync(struct segment *g, uint64_t off, uint64_t len)
 {
 	const uint64_t page = g->ledger->page, per_run = RUN_BYTES / page;
-	const uint64_t lo = MAX(off, g->off), hi = MIN(off + len, g->off + g->len);
+	const uint64_t end = off + len < off ? UINT64_MAX : off + len;
+	const uint64_t lo = MAX(off, g->off), hi = MIN(end, g->off + g->len);
 	struct ledger_base *base = ledger_bases(g->ledger);
 	uint8_t *flags = ledger_flags(g->ledger);
 	static __thread struct run run;
