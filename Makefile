@@ -81,6 +81,25 @@ $(call test_program,$(PRELOAD_SRC) $(TEST_TOOL_SRC)): $(BUILD)/tests/%: $(BUILD)
 	@mkdir -p $(@D)
 	$(CC) $(CFLAGS) $(LDFLAGS) -o $@ $^ -lcmocka -luring
 
+# The double of libibverbs, programs that are linked to it (verbs.c), and a plugin.
+DOUBLE := $(BUILD)/tests/double/libibverbs.so.1
+PLUGIN := $(BUILD)/tests/double/plugin.so
+DOUBLE_OBJ := $(call objects,tests/double/libibverbs.c tests/double/plugin.c)
+$(DOUBLE_OBJ): SANITIZERS =
+$(DOUBLE_OBJ): CFLAGS += -fvisibility=default -fsemantic-interposition -fno-lto
+$(call objects,tests/preload/verbs.c): ALL_CPPFLAGS += -Itests/double
+
+$(DOUBLE): $(call objects,tests/double/libibverbs.c) tests/double/libibverbs.map
+	@mkdir -p $(@D)
+	$(CC) $(CFLAGS) $(LDFLAGS) -shared -Wl,-soname,$(@F) \
+		-Wl,--version-script=tests/double/libibverbs.map -o $@ $< -luring
+
+$(PLUGIN): $(call objects,tests/double/plugin.c) $(DOUBLE)
+	$(CC) $(CFLAGS) $(LDFLAGS) -shared -Wl,-rpath,'$$ORIGIN' -o $@ $^
+
+$(call test_program,tests/preload/verbs.c): $(DOUBLE)
+$(call test_program,tests/preload/verbs.c): LDFLAGS += -Wl,-rpath,'$$ORIGIN/../double'
+
 define LINKED_TEST
 $(call test_program,$(1)): $(call objects,$(1) $(call links_of,$(1)))
 	@mkdir -p $$(@D)
@@ -88,7 +107,7 @@ $(call test_program,$(1)): $(call objects,$(1) $(call links_of,$(1)))
 endef
 $(foreach src,$(LINKED_SRC),$(eval $(call LINKED_TEST,$(src))))
 
-TEST_PROGRAMS := $(call test_program,$(PRELOAD_SRC) $(TEST_TOOL_SRC) $(LINKED_SRC))
+TEST_PROGRAMS := $(call test_program,$(PRELOAD_SRC) $(TEST_TOOL_SRC) $(LINKED_SRC)) $(PLUGIN)
 
 tests: all $(TEST_PROGRAMS)
 

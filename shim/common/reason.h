@@ -24,12 +24,14 @@
 		"do not change mappings by raw system calls") \
 	X(STACK, "the calling thread's stack or arguments lie in the range", "use other memory for them") \
 	X(FOREIGN_PROCESS, "the process was made without fork()", "register in the parent") \
-	X(NO_CURTAIN, "userfaultfd is not available and the process has several threads", \
-		"allow userfaultfd(2) in the seccomp profile, or register before starting threads") \
+	X(NO_CURTAIN, "userfaultfd is not available", \
+		"allow userfaultfd(2) in the seccomp profile") \
 	X(NO_MEMORY, "out of mappings, memory or threads", "raise vm.max_map_count or the limits") \
 	X(NO_FILES, "too many open files", "raise RLIMIT_NOFILE") \
 	X(IN_USE, "another process or an unfinished operation holds pages of the range", \
 		"unmap the file elsewhere first, or let all processes start with PINSTAGE_EAGER=GLOB") \
+	X(NATIVE_PIN, "a device reads pages of the range through an MR that cannot be written", \
+		"register the range for writing first, or deregister that MR") \
 	X(STAGED_ELSEWHERE, "another process has staged the range", \
 		"start all processes that share the file with PINSTAGE_EAGER=GLOB") \
 	X(BUDGET, "the budget for staged memory is used up", "raise PINSTAGE_MAX_BYTES") \
@@ -49,7 +51,7 @@ enum reason {
 #define REASON_ENUM(name, text, remedy) REASON_##name,
 	PINSTAGE_REASONS(REASON_ENUM)
 #undef REASON_ENUM
-	REASON_MAX
+		REASON_MAX
 };
 
 const char *reason_text(enum reason r);

@@ -6,6 +6,7 @@
 #include <stdint.h>
 #include <string.h>
 #include <sys/uio.h>
+#include <sys/vfs.h>
 #include <unistd.h>
 
 #include "lib/init.h"
@@ -14,7 +15,7 @@
 #include "lib/stage.h"
 
 #define SCAN_BUFFER (64UL * 1024)
-#define IOV_MOST 16384 /* IORING_MAX_REG_BUFFERS */
+#define IOV_MOST    16384 /* IORING_MAX_REG_BUFFERS */
 #define PIECES_MOST 131072
 
 /* A stretch of one mapping that the request covers. */
@@ -26,13 +27,14 @@ struct piece {
 
 struct request {
 	const struct iovec *iov; /* our copy */
-	uintptr_t lo, hi;        /* of all ranges, page-aligned */
+	uintptr_t lo, hi;	 /* of all ranges, page-aligned */
 	size_t n;
 	struct piece *piece;
 	size_t pieces, next;
 	struct scratch *scratch;
 	uint64_t path_dev, path_ino; /* of the path copied last */
 	const char *path;
+	int verdict; /* what pin_beforehand() returns */
 };
 
 bool pin_copy_in(void *dst, const void *src, size_t n)
@@ -175,16 +177,18 @@ static int stage_ranges(struct request *r, struct pin_context *ctx, enum reason 
 
 			if (r->iov[j].iov_len == 0 || next > end || next < at)
 				break;
-			end = MAX(end, page_up((uintptr_t)r->iov[j].iov_base + r->iov[j].iov_len));
+			end = MAX(end,
+				  page_up((uintptr_t)r->iov[j].iov_base + r->iov[j].iov_len));
 		}
 		ctx->addr = (uintptr_t)r->iov[i].iov_base;
 		ctx->len = end - at;
-		for (p = piece_at(r, at); p && p < r->piece + r->pieces && at < end && !err; p++) {
+		for (p = piece_at(r, at); p && p < r->piece + r->pieces && at < end && !err;
+		     p++) {
 			stop = MIN(end, p->v.end);
 			if (p->kind == PIECE_OFFENDER)
 				err = stage_range(&p->v, p->path, p->v.off + (at - p->v.start),
-						  p->v.off + (stop - p->v.start), ctx, r->scratch,
-						  ret_why);
+						  p->v.off + (stop - p->v.start), ctx,
+						  r->scratch, ret_why);
 			at = stop;
 		}
 		i = j;
@@ -219,29 +223,45 @@ static enum reason check(struct request *r, bool *ret_any)
 	return why;
 }
 
-static void say(enum log_event_kind kind, const struct pin_context *ctx, const char *path, int err,
-		enum reason why)
+/* `err` is what the kernel said to the program, `cause` what stood in our way, if anything did.
+ */
+static void say(enum log_event_kind kind, const struct pin_context *ctx, const char *path,
+		int err, enum reason why, int cause)
 {
 	char name[512];
 
-	log_event(kind, "call=%s file=\"%s\" addr=%#lx len=%zu errno=%d reason=\"%s\" remedy=\"%s\"",
-		  ctx->call, log_escape(name, sizeof(name), path ? path : ""), ctx->addr, ctx->len, -err,
-		  reason_text(why), reason_remedy(why));
+	log_event(
+		kind,
+		"call=%s file=\"%s\" addr=%#lx len=%zu errno=%d cause=%d reason=\"%s\" remedy=\"%s\"",
+		ctx->call, log_escape(name, sizeof(name), path ? path : ""), ctx->addr,
+		ctx->len, -err, -cause, reason_text(why), reason_remedy(why));
 }
 
 /* EINVAL and EOVERFLOW have many causes; a range that cannot be is the one to speak of. So has
  * EOPNOTSUPP, where no file system with direct access (DAX) is concerned. */
 static bool worth_a_line(const struct request *r, int err, enum reason why)
 {
+	if (err == 0) /* the kernel has still to see it */
+		return r->path && why != REASON_NOT_SHARED_FILE;
 	if (err == -EINVAL || err == -EOVERFLOW)
 		return why == REASON_BAD_RANGE && r->n;
 	return err != -EOPNOTSUPP || why != REASON_NOT_SHARED_FILE;
 }
 
-static bool resolve(struct request *r, struct pin_context *ctx, const struct iovec *iov, size_t n, int err)
+/* Files that nothing is wrong with pinning. One that was removed cannot be asked here. */
+static bool in_memory(const char *path)
+{
+	struct statfs st;
+
+	return statfs(path, &st) == 0 && policy_fs_in_memory(st.f_type);
+}
+
+static bool resolve(struct request *r, struct pin_context *ctx, const struct iovec *iov,
+		    size_t n, int err)
 {
 	enum reason why = copy_ranges(r, iov, n);
 	bool any = false;
+	int cause = 0;
 
 	if (r->n) {
 		ctx->addr = (uintptr_t)r->iov[0].iov_base;
@@ -251,14 +271,22 @@ static bool resolve(struct request *r, struct pin_context *ctx, const struct iov
 		return false;
 	if (why == REASON_NONE)
 		why = check(r, &any);
+	if (why == REASON_NONE && err == 0 && in_memory(r->path))
+		why = REASON_NOT_SHARED_FILE;
 	if (why == REASON_NONE && options.mode != MODE_STAGE) {
-		say(options.mode == MODE_LOG ? EV_PIN : EV_DENY, ctx, r->path, err, why);
+		r->verdict = options.mode == MODE_DENY ? -EFAULT : 0;
+		say(options.mode == MODE_LOG ? EV_PIN : EV_DENY, ctx, r->path, err, why, 0);
 		return false;
 	}
-	if (why == REASON_NONE && stage_ranges(r, ctx, &why) == 0)
-		return true;
-	if (worth_a_line(r, err, why))
-		say(EV_REFUSE, ctx, r->path, err, why);
+	if (why == REASON_NONE) {
+		cause = stage_ranges(r, ctx, &why);
+		if (!cause)
+			return true;
+	}
+	if (worth_a_line(r, err, why)) {
+		r->verdict = -EBUSY;
+		say(EV_REFUSE, ctx, r->path, err, why, cause);
+	}
 	return false;
 }
 
@@ -267,11 +295,12 @@ int pin_retried(const char *call, int ret)
 	struct pin_context ctx = { .call = call };
 
 	if (ret < 0)
-		say(EV_REFUSE, &ctx, NULL, ret, REASON_STILL_REFUSED);
+		say(EV_REFUSE, &ctx, NULL, ret, REASON_STILL_REFUSED, 0);
 	return ret;
 }
 
-bool pin_resolve(const char *call, const struct iovec *iov, size_t n, int err)
+static bool attempt(const char *call, const struct iovec *iov, size_t n, int err,
+		    int *ret_verdict)
 {
 	struct pin_context ctx = { .call = call, .addr = (uintptr_t)iov, .err = err };
 	struct request r = { 0 };
@@ -283,18 +312,51 @@ bool pin_resolve(const char *call, const struct iovec *iov, size_t n, int err)
 	if (!enabled)
 		return false;
 	if (!space_lock(&g)) {
-		say(EV_REFUSE, &ctx, NULL, err, REASON_FOREIGN_PROCESS);
+		say(EV_REFUSE, &ctx, NULL, err, REASON_FOREIGN_PROCESS, 0);
 		errno = saved;
 		return false;
 	}
 	if (scratch_open(&scratch) == 0) {
 		r.scratch = &scratch;
 		yes = resolve(&r, &ctx, iov, n, err);
+		*ret_verdict = r.verdict;
 		scratch_close(&scratch);
 	} else {
-		say(EV_REFUSE, &ctx, NULL, err, REASON_NO_MEMORY);
+		say(EV_REFUSE, &ctx, NULL, err, REASON_NO_MEMORY, 0);
 	}
 	space_unlock(&g);
 	errno = saved;
 	return yes;
+}
+
+bool pin_resolve(const char *call, const struct iovec *iov, size_t n, int err)
+{
+	int verdict;
+
+	return attempt(call, iov, n, err, &verdict);
+}
+
+/* Whether the records know of a file's own mapping in the range. */
+static bool shows_file(const struct iovec *range)
+{
+	const uintptr_t start = (uintptr_t)range->iov_base, end = start + range->iov_len;
+	struct space_guard g;
+	struct area *a;
+	bool yes = false;
+
+	if (!space.tracked || end <= start || !space_lock(&g))
+		return false;
+	for (a = areas_first(&space.areas, start, end); a && !yes; a = areas_next(a, end))
+		yes = !a->seg;
+	space_unlock(&g);
+	return yes;
+}
+
+int pin_beforehand(const char *call, const struct iovec *range)
+{
+	int verdict = 0;
+
+	if (enabled && shows_file(range))
+		(void)attempt(call, range, 1, 0, &verdict);
+	return verdict;
 }

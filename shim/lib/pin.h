@@ -13,23 +13,32 @@
 #include <sys/uio.h>
 
 /* Whether a result of the real call may mean an offender: -EFAULT, or -EOPNOTSUPP on DAX. The
- * other two are what some kernels say of ranges that cannot be; those are looked at to say so. */
+ * other two are what some kernels say of ranges that cannot be; those are looked at to say so.
+ */
 static inline bool pin_refused(int err)
 {
 	return err == -EFAULT || err == -EOPNOTSUPP || err == -EOVERFLOW || err == -EINVAL;
 }
 
-/* The call was made again after pin_resolve() said yes, and this is what it returned now: says so
- * if that is an error, and returns it. */
+/* The call was made again after pin_resolve() said yes, and this is what it returned now: says
+ * so if that is an error, and returns it. */
 int pin_retried(const char *call, int ret);
 
 /*
- * The kernel answered `err` to `call` for these ranges, all to be pinned for writing. Stages what
- * stands in the way, as policy says. True: everything that could be in the way is staged now, try
- * again. False: let the refusal stand; what had to be said was said. `iov` points into the
- * program's memory and may be bad. Keeps errno.
+ * The kernel answered `err` to `call` for these ranges, all to be pinned for writing. Stages
+ * what stands in the way, as policy says. True: everything that could be in the way is staged
+ * now, try again. False: let the refusal stand; what had to be said was said. `iov` points into
+ * the program's memory and may be bad. Keeps errno.
  */
 bool pin_resolve(const char *call, const struct iovec *iov, size_t n, int err);
+
+/*
+ * The same before the kernel is asked, where it is no judge: RDMA on kernels before 6.5. Only
+ * what the records know as a file's own mapping is looked at. 0: nothing is in the way any
+ * more; -EFAULT: mode `deny` wants the call to fail; -EBUSY: it cannot be staged, which was
+ * said.
+ */
+int pin_beforehand(const char *call, const struct iovec *range);
 
 /* Copies from memory that may not be readable: false instead of a signal. */
 bool pin_copy_in(void *dst, const void *src, size_t n);

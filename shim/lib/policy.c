@@ -2,6 +2,7 @@
 #include "lib/policy.h"
 
 #include <linux/magic.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "common/util.h"
@@ -12,9 +13,9 @@
 #ifndef FUSE_SUPER_MAGIC
 #define FUSE_SUPER_MAGIC 0x65735546
 #endif
-#define CIFS_MAGIC 0xff534d42
-#define SMB2_MAGIC 0xfe534d42
-#define CEPH_MAGIC 0x00c36400
+#define CIFS_MAGIC     0xff534d42
+#define SMB2_MAGIC     0xfe534d42
+#define CEPH_MAGIC     0x00c36400
 #define BCACHEFS_MAGIC 0xca451a4e
 
 static const struct {
@@ -43,7 +44,8 @@ enum piece_kind policy_classify(const struct vma *v, const char *path)
 	if (!(v->flags & VMA_SHARED) || v->ino == 0)
 		return PIECE_OTHER;
 	/* memfds, SysV and anonymous shared memory have an inode, too, but no file system. */
-	if (!strncmp(path, "/memfd:", 7) || !strncmp(path, "/dev/zero", 9) || !strncmp(path, "/SYSV", 5))
+	if (!strncmp(path, "/memfd:", 7) || !strncmp(path, "/dev/zero", 9) ||
+	    !strncmp(path, "/SYSV", 5))
 		return PIECE_OTHER;
 	return v->flags & VMA_WRITE ? PIECE_OFFENDER : PIECE_READ_ONLY;
 }
@@ -63,6 +65,23 @@ const char *policy_fs_name(long f_type)
 		if (fs[i].type == f_type)
 			return fs[i].name;
 	return "unknown";
+}
+
+bool policy_fs_in_memory(long f_type)
+{
+	return f_type == TMPFS_MAGIC || f_type == RAMFS_MAGIC || f_type == HUGETLBFS_MAGIC;
+}
+
+bool policy_kernel_refuses_mr(const char *release)
+{
+	unsigned long major, minor;
+	char *end;
+
+	major = strtoul(release, &end, 10);
+	if (end == release || *end != '.')
+		return true;
+	minor = strtoul(end + 1, NULL, 10);
+	return major > 6 || (major == 6 && minor >= 5);
 }
 
 static bool listed(const char *list, const char *name)

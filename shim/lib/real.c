@@ -43,10 +43,10 @@ static long raw_syscall(long nr, ...)
 	return RAW(nr, a[0], a[1], a[2], a[3], a[4], a[5]);
 }
 
-#define RAW_FUNCTION(library, type, name, params, args, raw)                                       \
-	static type raw_##name params                                                              \
-	{                                                                                          \
-		return raw;                                                                        \
+#define RAW_FUNCTION(library, type, name, params, args, raw) \
+	static type raw_##name params                        \
+	{                                                    \
+		return raw;                                  \
 	}
 #define NOTHING(...)
 #pragma GCC diagnostic push
@@ -58,7 +58,8 @@ PINSTAGE_HOOKS(RAW_FUNCTION, RAW_FUNCTION, NOTHING, NOTHING)
  * name, without loading it into programs that have none. */
 static void *find_LIBURING(const char *name)
 {
-	static const char *const soname[] = { "liburing.so.2", "liburing-ffi.so.2", "liburing.so.1" };
+	static const char *const soname[] = { "liburing.so.2", "liburing-ffi.so.2",
+					      "liburing.so.1" };
 	void *lib, *sym = dlsym(RTLD_NEXT, name);
 	size_t i;
 
@@ -70,18 +71,29 @@ static void *find_LIBURING(const char *name)
 	return sym;
 }
 
+/* The handle is kept: what a slot holds must not be unloaded. */
+static void *find_IBVERBS(const char *name, const char *version)
+{
+	void *lib = dlopen("libibverbs.so.1", RTLD_LAZY | RTLD_NOLOAD);
+	void *sym = version ? dlvsym(RTLD_NEXT, name, version) : dlsym(RTLD_NEXT, name);
+
+	if (!sym && lib)
+		sym = version ? dlvsym(lib, name, version) : dlsym(lib, name);
+	return sym;
+}
+
 static void *find_LIBC(const char *name)
 {
 	return dlsym(RTLD_NEXT, name);
 }
 
 /* Until bound, a slot holds this: it binds and calls on, so that a bound call costs no test. */
-#define EARLY_FUNCTION(library, type, name, params, args, raw)                                     \
-	static type early_##name params                                                            \
-	{                                                                                          \
-		if (bind_##library((void **)&real.name, #name))                                    \
-			return raw_##name args;                                                    \
-		return real.name args;                                                             \
+#define EARLY_FUNCTION(library, type, name, params, args, raw)  \
+	static type early_##name params                         \
+	{                                                       \
+		if (bind_##library((void **)&real.name, #name)) \
+			return raw_##name args;                 \
+		return real.name args;                          \
 	}
 
 static int bind_LIBC(void **slot, const char *name)
@@ -91,14 +103,27 @@ static int bind_LIBC(void **slot, const char *name)
 	return real_bind();
 }
 
-static int bind_LIBURING(void **slot, const char *name)
+static int fill_slot(void **slot, void *sym)
 {
-	void *sym = find_LIBURING(name);
-
 	if (!sym)
 		return -ENOSYS;
 	__atomic_store_n(slot, sym, __ATOMIC_RELEASE);
 	return 0;
+}
+
+static int bind_LIBURING(void **slot, const char *name)
+{
+	return fill_slot(slot, find_LIBURING(name));
+}
+
+static int bind_IBVERBS(void **slot, const char *name)
+{
+	return fill_slot(slot, find_IBVERBS(name, NULL));
+}
+
+static int bind_IBVERBS_1_1(void **slot, const char *name)
+{
+	return fill_slot(slot, find_IBVERBS(name, "IBVERBS_1.1"));
 }
 
 PINSTAGE_HOOKS(EARLY_FUNCTION, EARLY_FUNCTION, NOTHING, NOTHING)
@@ -124,7 +149,8 @@ static long early_syscall(long nr, ...)
 	for (i = 0; i < ARRAY_SIZE(a); i++)
 		a[i] = va_arg(ap, long);
 	va_end(ap);
-	return (real_bind() ? raw_syscall : real.syscall)(nr, a[0], a[1], a[2], a[3], a[4], a[5]);
+	return (real_bind() ? raw_syscall : real.syscall)(nr, a[0], a[1], a[2], a[3], a[4],
+							  a[5]);
 }
 
 #define EARLY_SLOT(library, type, name, ...) .name = early_##name,
@@ -138,13 +164,15 @@ int real_bind(void)
 	if (binding)
 		return -EAGAIN;
 	binding = true;
-#define IS_LIBC_LIBC 1
-#define IS_LIBC_LIBURING 0
-#define BIND(library, type, name, ...)                                                             \
-	if (IS_LIBC_##library) {                                                                   \
-		sym = find_LIBC(#name);                                                            \
-		__atomic_store_n((void **)&real.name, sym ? sym : (void *)raw_##name,              \
-				 __ATOMIC_RELEASE);                                                \
+#define IS_LIBC_LIBC	    1
+#define IS_LIBC_LIBURING    0
+#define IS_LIBC_IBVERBS	    0
+#define IS_LIBC_IBVERBS_1_1 0
+#define BIND(library, type, name, ...)                                                \
+	if (IS_LIBC_##library) {                                                      \
+		sym = find_LIBC(#name);                                               \
+		__atomic_store_n((void **)&real.name, sym ? sym : (void *)raw_##name, \
+				 __ATOMIC_RELEASE);                                   \
 	}
 	PINSTAGE_HOOKS(BIND, BIND, BIND, NOTHING)
 	binding = false;

@@ -6,6 +6,7 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
+#include "lib/native.h"
 #include "lib/ownfd.h"
 #include "lib/real.h"
 
@@ -86,8 +87,10 @@ void space_after_fork(bool child)
 {
 	struct space_guard g;
 
-	if (child)
+	if (child) {
 		owner = (pid_t)arch_syscall(SYS_getpid, 0, 0, 0, 0, 0, 0);
+		native_forget();
+	}
 	if (!fork_locked)
 		return;
 	fork_locked = false;
@@ -164,7 +167,8 @@ static void forget(struct area *a, struct segment **ret_orphans)
 	space_file_put(f);
 }
 
-int space_set(uintptr_t start, uintptr_t end, struct file *f, uint64_t off, struct segment **ret_orphans)
+int space_set(uintptr_t start, uintptr_t end, struct file *f, uint64_t off,
+	      struct segment **ret_orphans)
 {
 	struct area *a;
 	int err;
@@ -196,7 +200,7 @@ void space_fd_moved(int from, int to)
 
 	if (!space_lock(&g))
 		return;
-	RB_FOREACH(f, file_tree, &files) {
+	RB_FOREACH (f, file_tree, &files) {
 		for (int i = 0; i < 2; i++)
 			if (f->lot[i] == from)
 				f->lot[i] = to;

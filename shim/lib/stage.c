@@ -19,10 +19,10 @@
 #include "lib/real.h"
 #include "lib/recover.h"
 
-#define SCAN_BUFFER (64UL * 1024)
-#define FILL_CHUNK (1UL << 20)
+#define SCAN_BUFFER   (64UL * 1024)
+#define FILL_CHUNK    (1UL << 20)
 #define LARGEST_FOLIO (2UL << 20)
-#define PATIENCE_MS 2000 /* for direct I/O under way */
+#define PATIENCE_MS   2000 /* for direct I/O under way */
 
 /* Mappings that were prepared and are not where the program sees them. */
 static void unmap_forward(struct exchange *x)
@@ -62,7 +62,8 @@ static int prepare_retire(struct exchange *x)
 	for (i = 0; i < x->n; i++) {
 		struct place *p = &x->place[i];
 
-		p->span.backward = NULL; /* made by back_to_segment(): no seal while it is there */
+		p->span.backward =
+			NULL; /* made by back_to_segment(): no seal while it is there */
 		p->span.forward = p->saved;
 		if (real.mprotect(p->saved, p->span.len, exchange_prot(p->flags)) < 0)
 			return exchange_fail(&x->why, REASON_NO_MEMORY, -ENOMEM);
@@ -89,9 +90,10 @@ static bool fill_from(const struct place *p)
 	return !p->neighbour && (p->flags & both) == both;
 }
 
-/* RLIMIT_FSIZE is about the program's own writes, but would stop ours to a memfd, too, and with a
- * signal. Copying between two mappings is not subject to it, and slower. */
-static ssize_t fill_chunk(struct exchange *x, const struct place *p, uint64_t at, size_t len, bool limited)
+/* RLIMIT_FSIZE is about the program's own writes, but would stop ours to a memfd, too, and with
+ * a signal. Copying between two mappings is not subject to it, and slower. */
+static ssize_t fill_chunk(struct exchange *x, const struct place *p, uint64_t at, size_t len,
+			  bool limited)
 {
 	struct iovec from = { (char *)p->saved + (at - p->off), len };
 	struct iovec to = { (char *)p->span.forward + (at - p->off), len };
@@ -121,7 +123,8 @@ static int fill(struct exchange *x)
 			return -EFAULT;
 		stop = MIN(end, x->place[i].off + x->place[i].span.len);
 		while (at < stop) {
-			n = fill_chunk(x, &x->place[i], at, MIN(stop - at, FILL_CHUNK), limited);
+			n = fill_chunk(x, &x->place[i], at, MIN(stop - at, FILL_CHUNK),
+				       limited);
 			if (n <= 0)
 				return n < 0 ? -errno : -EIO;
 			at += (uint64_t)n;
@@ -146,7 +149,8 @@ static int act_stage(void *arg)
 		return err;
 	err = fill(x);
 	if (err)
-		return exchange_fail(&x->why, err == -ENOMEM ? REASON_NO_MEMORY : REASON_PAST_EOF, err);
+		return exchange_fail(&x->why,
+				     err == -ENOMEM ? REASON_NO_MEMORY : REASON_PAST_EOF, err);
 	for (i = 0; i < x->n; i++)
 		(void)real.madvise(x->place[i].saved, x->place[i].span.len, MADV_DONTNEED);
 	return ask(x, MSG_COMMIT);
@@ -179,9 +183,11 @@ static void back_to_segment(void *arg)
 	for (size_t i = 0; i < x->n; i++) {
 		while (!(x->span[i].backward = exchange_map_segment(x, &x->place[i]))) {
 			if (!said)
-				log_event(EV_ERROR, "call=mmap errno=%d reason=\"cannot open the curtain; "
-						    "threads wait\" remedy=\"raise vm.max_map_count\"",
-					  errno);
+				log_event(
+					EV_ERROR,
+					"call=mmap errno=%d reason=\"cannot open the curtain; "
+					"threads wait\" remedy=\"raise vm.max_map_count\"",
+					errno);
 			said = true;
 			nanosleep(&pause, NULL);
 		}
@@ -277,7 +283,8 @@ static int open_segment(struct exchange *x, struct custody *c)
 }
 
 /* One gap, wholly unstaged, with a curtain over it and `margin` bytes to either side. */
-static int stage_with_margin(struct exchange *x, struct custody *c, struct scratch *scratch, uint64_t margin)
+static int stage_with_margin(struct exchange *x, struct custody *c, struct scratch *scratch,
+			     uint64_t margin)
 {
 	struct scratch sub = *scratch;
 	int err;
@@ -290,9 +297,9 @@ static int stage_with_margin(struct exchange *x, struct custody *c, struct scrat
 	x->patience_ms = margin ? PATIENCE_MS : 20;
 	err = exchange_find_aliases(x);
 	if (!err)
-		err = pool_reserve(&space.areas.pool, 4 * x->n) ?
-			      exchange_fail(&x->why, REASON_NO_MEMORY, -ENOMEM) :
-			      0;
+		err = pool_reserve(&space.areas.pool, 4 * x->n)
+			      ? exchange_fail(&x->why, REASON_NO_MEMORY, -ENOMEM)
+			      : 0;
 	if (err)
 		return err;
 	err = open_segment(x, c);
@@ -322,9 +329,9 @@ static int stage_with_margin(struct exchange *x, struct custody *c, struct scrat
 }
 
 /*
- * The page cache holds folios of many pages. If one reaches beyond the range, it stays as long as
- * the process uses any page of it; then the curtain is drawn over the neighbourhood, too, as far
- * as the largest folio may reach.
+ * The page cache holds folios of many pages. If one reaches beyond the range, it stays as long
+ * as the process uses any page of it; then the curtain is drawn over the neighbourhood, too, as
+ * far as the largest folio may reach.
  */
 static int stage_gap(struct exchange *x, struct custody *c, struct scratch *scratch)
 {
@@ -358,7 +365,8 @@ int stage_range(const struct vma *v, const char *path, uint64_t off, uint64_t en
 	if (native_overlaps(c.key, off, end))
 		return exchange_fail(ret_why, REASON_NATIVE_PIN, -EBUSY);
 	if (!c.path)
-		c.path = path; /* the keeper's, for people only; never opened when c.fd or c.lot is set */
+		c.path = path; /* the keeper's, for people only; never opened when c.fd or c.lot
+				  is set */
 	x.f = space_file(c.key, true);
 	if (!x.f)
 		return exchange_fail(ret_why, REASON_NO_MEMORY, -ENOMEM);
@@ -374,10 +382,12 @@ int stage_range(const struct vma *v, const char *path, uint64_t off, uint64_t en
 		err = stage_gap(&x, &c, &own);
 		*ret_why = x.why;
 		if (!err)
-			log_event(EV_STAGE,
-				  "call=%s file=\"%s\" fs=%s offset=%lu len=%lu addr=%#lx places=%zu",
-				  ctx->call, log_escape(name, sizeof(name), path),
-				  policy_fs_name(c.fs_type), x.off, x.end - x.off, ctx->addr, x.n);
+			log_event(
+				EV_STAGE,
+				"call=%s file=\"%s\" fs=%s offset=%lu len=%lu addr=%#lx places=%zu",
+				ctx->call, log_escape(name, sizeof(name), path),
+				policy_fs_name(c.fs_type), x.off, x.end - x.off, ctx->addr,
+				x.n);
 	}
 	x.f->areas--;
 	space_file_put(x.f);
@@ -440,8 +450,8 @@ static int show_segment(struct exchange *x)
 		start = (uintptr_t)p->span.addr;
 		(void)real.madvise(p->saved, p->span.len, MADV_DONTNEED);
 		(void)real.mprotect(p->saved, p->span.len, PROT_NONE);
-		if (real.mremap(p->span.forward, p->span.len, p->span.len, MREMAP_MAYMOVE | MREMAP_FIXED,
-				p->span.addr) == MAP_FAILED) {
+		if (real.mremap(p->span.forward, p->span.len, p->span.len,
+				MREMAP_MAYMOVE | MREMAP_FIXED, p->span.addr) == MAP_FAILED) {
 			err = -errno;
 			break;
 		}
@@ -478,7 +488,8 @@ static int first_vma_each(const struct vma *v, const char *path, void *arg)
 	return 1;
 }
 
-int stage_vma_at(uintptr_t addr, struct vma *ret, char *path, size_t size, struct scratch *scratch)
+int stage_vma_at(uintptr_t addr, struct vma *ret, char *path, size_t size,
+		 struct scratch *scratch)
 {
 	struct first_vma first = { addr, ret, path, size };
 	char *buf = scratch_get(scratch, SCAN_BUFFER);
@@ -516,7 +527,12 @@ int stage_show(struct file *f, uintptr_t start, uintptr_t end)
 		return -ENOMEM;
 	err = stage_vma_at(start, &v, NULL, 0, &whole);
 	for (s = f->segments; s && !err; s = s->next) {
-		struct exchange x = { .s = s, .f = f, .dev = v.dev, .ino = v.ino, .lo = start, .hi = end,
+		struct exchange x = { .s = s,
+				      .f = f,
+				      .dev = v.dev,
+				      .ino = v.ino,
+				      .lo = start,
+				      .hi = end,
 				      .memfd_ro = -1 };
 
 		x.off = x.win_off = MAX(s->off, off);
@@ -555,7 +571,8 @@ static int release(struct segment *s)
 		err = keeper_call(&m, NULL, 0, NULL, &why);
 		if (err != -EPIPE && err != -ECONNRESET && err != -ENOENT)
 			break;
-		if (!s->saved || keeper_connect(&why) < 0 || recover_segment(s, s->saved, &why) < 0)
+		if (!s->saved || keeper_connect(&why) < 0 ||
+		    recover_segment(s, s->saved, &why) < 0)
 			break;
 	}
 	return err;

@@ -1,24 +1,30 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * The one table of hooks. A row makes: the slot for the original (real.<name>), the binder, the
- * stand-in used before binding, the exported symbol, its line in the version script and its entry
- * in the ABI test. The logic is on_<name>() in one of the hooks_*.c files.
+ * stand-in used before binding, the exported symbol, its line in the version script and its
+ * entry in the ABI test. The logic is on_<name>() in one of the hooks_*.c files.
  *
  *   H(library, return type, name, (parameters), (arguments), raw)
  *
  * `raw` is what to do when the original is not bound: the plain system call for libc, which is
- * needed while the loader is still starting the program, and an error for other libraries, which
- * may be loaded later or never.
+ * needed while the loader is still starting the program, and an error for other libraries,
+ * which may be loaded later or never.
  *
  * N() rows are the same, but never return.
  * V() rows are the same, but variadic: their exported symbol and stand-in are written by hand.
  * A() rows are 64-bit names of the same function; A64(alias, name).
  *
+ * IBVERBS_1_1 are the functions of libibverbs that exist with two ABIs. We are the newer one,
+ * and say so by that version; programs from before 2006 reach the original of the older one,
+ * which calls the newer ones, and so comes by here, too.
+ *
  * Deliberately not hooked:
  *   read, write and the like within libc (stdio, ...): libc calls itself without the PLT;
  *   fork: pthread_atfork() serves; vfork, posix_spawn: the child shares our memory and is
  *   recognised by its process ID; exit: the library's destructor serves;
- *   io_uring_enter: completions do not need us, staged memory stays where it is.
+ *   io_uring_enter: completions do not need us, staged memory stays where it is;
+ *   ibv_reg_dmabuf_mr, ibv_reg_dm_mr: no memory of the process; ibv_import_mr: pinned already;
+ *   rdma_reg_*, riomap: they come through ibv_reg_mr.
  */
 #ifndef PINSTAGE_TABLE_H
 #define PINSTAGE_TABLE_H
@@ -91,16 +97,36 @@
 	H(LIBURING, int, io_uring_unregister_buffers, (struct io_uring *ring), (ring), -ENOSYS) \
 	H(LIBURING, int, io_uring_register, \
 		(unsigned int fd, unsigned int opcode, const void *arg, unsigned int n), (fd, opcode, arg, n), \
-		-ENOSYS)
+		-ENOSYS) \
+	\
+	H(IBVERBS_1_1, struct ibv_mr *, ibv_reg_mr, \
+		(struct ibv_pd *pd, void *addr, size_t length, int access), (pd, addr, length, access), \
+		(errno = ENOSYS, NULL)) \
+	H(IBVERBS, struct ibv_mr *, ibv_reg_mr_iova, \
+		(struct ibv_pd *pd, void *addr, size_t length, uint64_t iova, int access), \
+		(pd, addr, length, iova, access), (errno = ENOSYS, NULL)) \
+	H(IBVERBS, struct ibv_mr *, ibv_reg_mr_iova2, \
+		(struct ibv_pd *pd, void *addr, size_t length, uint64_t iova, unsigned int access), \
+		(pd, addr, length, iova, access), (errno = ENOSYS, NULL)) \
+	H(IBVERBS, struct ibv_mr *, ibv_reg_mr_ex, (struct ibv_pd *pd, struct ibv_mr_init_attr *attr), \
+		(pd, attr), (errno = ENOSYS, NULL)) \
+	H(IBVERBS, int, ibv_rereg_mr, \
+		(struct ibv_mr *mr, int flags, struct ibv_pd *pd, void *addr, size_t length, int access), \
+		(mr, flags, pd, addr, length, access), (errno = ENOSYS, IBV_REREG_MR_ERR_INPUT)) \
+	H(IBVERBS_1_1, int, ibv_dereg_mr, (struct ibv_mr *mr), (mr), ENOSYS) \
+	H(IBVERBS_1_1, int, ibv_close_device, (struct ibv_context *context), (context), \
+		(errno = ENOSYS, -1))
 /* clang-format on */
 
 /* Ours rather than anybody's original: what include/pinstage.h finds. */
-#define PINSTAGE_API(X) X(pinstage_abi_query) X(pinstage_abi_sync) X(pinstage_abi_version)
+#define PINSTAGE_API(X)       \
+	X(pinstage_abi_query) \
+	X(pinstage_abi_sync) X(pinstage_abi_release) X(pinstage_abi_version)
 
 #ifdef PINSTAGE_TABLE_ONLY
-#define EXPORT_H(library, type, name, ...) export name;
-#define EXPORT_A(alias, name) export alias;
-#define EXPORT_API(name) export name;
+#define EXPORT_H(library, type, name, ...) export library name;
+#define EXPORT_A(alias, name)		   export LIBC alias;
+#define EXPORT_API(name)		   export API name;
 PINSTAGE_HOOKS(EXPORT_H, EXPORT_H, EXPORT_H, EXPORT_A)
 PINSTAGE_API(EXPORT_API)
 #endif

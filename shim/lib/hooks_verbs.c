@@ -1,0 +1,285 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * RDMA's pin sites: registering memory regions (MRs) through libibverbs. The access flags say
+ * whether the pin is for writing. On-demand MRs pin nothing and are none of our business; with
+ * every other flag the memory is what it was for the device, only staged.
+ */
+#include <errno.h>
+#include <sys/utsname.h>
+
+#include "lib/hooks.h"
+#include "lib/init.h"
+#include "lib/native.h"
+#include "lib/pin.h"
+#include "lib/policy.h"
+#include "lib/space.h"
+
+/* libibverbs' functions call each other by their exported names: only the outermost is served.
+ */
+static __thread unsigned depth __attribute__((tls_model("initial-exec")));
+
+struct registration {
+	const char *call;
+	struct ibv_pd *pd;
+	struct iovec range;
+	uint64_t iova;
+	unsigned access;
+	struct ibv_mr_init_attr *attr;
+};
+
+typedef struct ibv_mr *native_register(const struct registration *r);
+
+static bool can_write(unsigned access)
+{
+	return access & (IBV_ACCESS_LOCAL_WRITE | IBV_ACCESS_REMOTE_WRITE |
+			 IBV_ACCESS_REMOTE_ATOMIC | IBV_ACCESS_MW_BIND);
+}
+
+/* Before 6.5 the kernel is no judge: it lets a device write to a file's pages. */
+static bool kernel_judges(void)
+{
+	static int judges = -1;
+	struct utsname u;
+
+	if (judges < 0)
+		judges = uname(&u) < 0 || policy_kernel_refuses_mr(u.release);
+	return judges;
+}
+
+/* Whether an MR that fails with this error may be an offender. One that cannot be written fails
+ * only on DAX. */
+static bool may_offend(unsigned access, int err)
+{
+	return err == EOPNOTSUPP || (err == EFAULT && can_write(access));
+}
+
+/* Every registration of a file's own pages is noted before it is made, so that no other thread
+ * stages them meanwhile. `token` stands for the MR that is not there yet. */
+static void hold(const struct iovec *range, const void *token)
+{
+	const uintptr_t start = (uintptr_t)range->iov_base, end = start + range->iov_len;
+	struct space_guard g;
+
+	if (!space.tracked || end <= start || end > UINTPTR_MAX - page_size() ||
+	    !space_lock(&g))
+		return;
+	native_add(page_down(start), page_up(end), token);
+	space_unlock(&g);
+}
+
+static void pass_on(const void *from, const void *to, const void *context)
+{
+	struct space_guard g;
+
+	if (!native_count() || !space_lock(&g))
+		return;
+	native_pass_on(from, to, context);
+	space_unlock(&g);
+}
+
+static void drop(const void *owner)
+{
+	struct space_guard g;
+
+	if (!native_count() || !space_lock(&g))
+		return;
+	native_drop(owner);
+	space_unlock(&g);
+}
+
+static bool holds(const void *owner)
+{
+	struct space_guard g;
+	bool yes;
+
+	if (!native_count() || !space_lock(&g))
+		return false;
+	yes = native_is_owner(owner);
+	space_unlock(&g);
+	return yes;
+}
+
+static struct ibv_mr *register_outermost(native_register *native, const struct registration *r)
+{
+	const bool writes = can_write(r->access);
+	const int before = errno;
+	struct ibv_mr *mr;
+	const char token = 0;
+
+	if (writes && !kernel_judges() && pin_beforehand(r->call, &r->range) == -EFAULT) {
+		errno = EFAULT;
+		return NULL;
+	}
+	if (!writes)
+		hold(&r->range, &token);
+	mr = native(r);
+	if (!writes && mr)
+		pass_on(&token, mr, r->pd->context);
+	else if (!writes)
+		drop(&token);
+	if (mr || !may_offend(r->access, errno) || !pin_resolve(r->call, &r->range, 1, -errno))
+		return mr;
+	mr = native(r);
+	if (mr)
+		errno = before;
+	else
+		(void)pin_retried(r->call, -errno);
+	return mr;
+}
+
+static struct ibv_mr *register_mr(native_register *native, const struct registration *r)
+{
+	struct ibv_mr *mr;
+
+	if (!enabled || depth || (r->access & IBV_ACCESS_ON_DEMAND))
+		return native(r);
+	depth++;
+	mr = register_outermost(native, r);
+	depth--;
+	return mr;
+}
+
+static struct ibv_mr *native_reg_mr(const struct registration *r)
+{
+	return real.ibv_reg_mr(r->pd, r->range.iov_base, r->range.iov_len, (int)r->access);
+}
+
+static struct ibv_mr *native_reg_mr_iova(const struct registration *r)
+{
+	return real.ibv_reg_mr_iova(r->pd, r->range.iov_base, r->range.iov_len, r->iova,
+				    (int)r->access);
+}
+
+static struct ibv_mr *native_reg_mr_iova2(const struct registration *r)
+{
+	return real.ibv_reg_mr_iova2(r->pd, r->range.iov_base, r->range.iov_len, r->iova,
+				     r->access);
+}
+
+static struct ibv_mr *native_reg_mr_ex(const struct registration *r)
+{
+	return real.ibv_reg_mr_ex(r->pd, r->attr);
+}
+
+struct ibv_mr *on_ibv_reg_mr(struct ibv_pd *pd, void *addr, size_t length, int access)
+{
+	const struct registration r = { "ibv_reg_mr",	  pd,  { addr, length }, 0,
+					(unsigned)access, NULL };
+
+	return register_mr(native_reg_mr, &r);
+}
+
+struct ibv_mr *on_ibv_reg_mr_iova(struct ibv_pd *pd, void *addr, size_t length, uint64_t iova,
+				  int access)
+{
+	const struct registration r = { "ibv_reg_mr_iova", pd,	{ addr, length }, iova,
+					(unsigned)access,  NULL };
+
+	return register_mr(native_reg_mr_iova, &r);
+}
+
+struct ibv_mr *on_ibv_reg_mr_iova2(struct ibv_pd *pd, void *addr, size_t length, uint64_t iova,
+				   unsigned int access)
+{
+	const struct registration r = {
+		"ibv_reg_mr_iova2", pd, { addr, length }, iova, access, NULL
+	};
+
+	return register_mr(native_reg_mr_iova2, &r);
+}
+
+struct ibv_mr *on_ibv_reg_mr_ex(struct ibv_pd *pd, struct ibv_mr_init_attr *attr)
+{
+	struct verbs_mr_attr a;
+	struct registration r = { .call = "ibv_reg_mr_ex", .pd = pd, .attr = attr };
+
+	if (!enabled || depth || !pin_copy_in(&a, attr, sizeof(a)) ||
+	    !(a.comp_mask & VERBS_MR_ATTR_ADDR) || (a.comp_mask & VERBS_MR_ATTR_FD))
+		return real.ibv_reg_mr_ex(pd, attr);
+	r.range.iov_base = a.addr;
+	r.range.iov_len = a.length;
+	r.access = (unsigned)a.access;
+	return register_mr(native_reg_mr_ex, &r);
+}
+
+/*
+ * An MR whose change failed must not be used any more, so the change is not tried first: what
+ * stands in the way is staged beforehand, or the MR left as it is. Without new access flags the
+ * old ones hold, which nobody can ask for; an MR that may be written is assumed unless we know
+ * better. New flags alone are no better: some drivers would let the device write to pages of a
+ * file that they pinned for reading, which no kernel grants to a new MR.
+ */
+static int rereg_outermost(struct ibv_mr *mr, int flags, struct ibv_pd *pd, void *addr,
+			   size_t length, int access)
+{
+	const bool moves = flags & IBV_REREG_MR_CHANGE_TRANSLATION, held = holds(mr);
+	const bool writes =
+		flags & IBV_REREG_MR_CHANGE_ACCESS ? can_write((unsigned)access) : !held;
+	const struct iovec range = { moves ? addr : mr->addr, moves ? length : mr->length };
+	const char token = 0;
+	int verdict = 0, ret;
+
+	if (writes && (moves || held) && (options.mode == MODE_STAGE || !kernel_judges()))
+		verdict = pin_beforehand("ibv_rereg_mr", &range);
+	if (verdict == -EFAULT || (verdict && kernel_judges())) {
+		errno = EFAULT;
+		return IBV_REREG_MR_ERR_INPUT;
+	}
+	if (!writes && moves)
+		hold(&range, &token);
+	ret = real.ibv_rereg_mr(mr, flags, pd, addr, length, access);
+	if (ret == 0 && moves)
+		drop(mr);
+	if (ret == 0)
+		pass_on(&token, mr, mr->context);
+	else
+		drop(&token);
+	return ret;
+}
+
+int on_ibv_rereg_mr(struct ibv_mr *mr, int flags, struct ibv_pd *pd, void *addr, size_t length,
+		    int access)
+{
+	int ret;
+
+	if (!enabled || depth ||
+	    ((flags & IBV_REREG_MR_CHANGE_ACCESS) && ((unsigned)access & IBV_ACCESS_ON_DEMAND)))
+		return real.ibv_rereg_mr(mr, flags, pd, addr, length, access);
+	depth++;
+	ret = rereg_outermost(mr, flags, pd, addr, length, access);
+	depth--;
+	return ret;
+}
+
+/* Staged memory stays staged for the next time. The MR's address may be another's as soon as
+ * the call is made. */
+int on_ibv_dereg_mr(struct ibv_mr *mr)
+{
+	const void *context;
+	const char token = 0;
+	int ret;
+
+	if (likely(!native_count()) || depth)
+		return real.ibv_dereg_mr(mr);
+	context = mr->context;
+	pass_on(mr, &token, context);
+	ret = real.ibv_dereg_mr(mr);
+	if (ret == 0)
+		drop(&token);
+	else
+		pass_on(&token, mr, context);
+	return ret;
+}
+
+/* MRs that are left go with the device. */
+int on_ibv_close_device(struct ibv_context *context)
+{
+	int ret = real.ibv_close_device(context);
+	struct space_guard g;
+
+	if (ret == 0 && native_count() && space_lock(&g)) {
+		native_drop_context(context);
+		space_unlock(&g);
+	}
+	return ret;
+}
