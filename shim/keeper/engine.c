@@ -63,8 +63,8 @@ static int write_run(struct run *r)
 	if (err)
 		return err;
 	end = MIN(at + r->pages * page, MAX(size, at));
-	/* Whoever goes on from here, after an error or with another keeper, cannot know what the
-	 * file got, and memory may go back to what the base says. */
+	/* Whoever goes on from here, after an error or with another keeper, cannot know what
+	 * the file got, and memory may go back to what the base says. */
 	memset(ledger_flags(g->ledger) + r->first, LEDGER_UNKNOWN, r->pages);
 	while (at + done < end) {
 		n = pwrite(g->stage->fd, bounce + done, end - at - done, (off_t)(at + done));

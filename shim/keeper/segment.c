@@ -110,17 +110,19 @@ static int check_ledger(const struct ledger_header *l, const struct stage *s,
 	    l->len != m->len || l->pages != l->len / l->page ||
 	    (uint64_t)size != ledger_size(l->pages))
 		return -EPROTO;
-	return l->state == SEGMENT_FILLING ? -EPROTO : 0;
+	return l->state == SEGMENT_LIVE || l->state == SEGMENT_SEALED ? 0 : -EPROTO;
 }
 
 static int fixed_size_memfd(int fd, off_t *ret_size)
 {
 	const int fixed = F_SEAL_SHRINK | F_SEAL_GROW;
 	struct stat st;
+	int seals;
 
 	if (fd < 0 || fstat(fd, &st) < 0)
 		return -EBADF;
-	if ((fcntl(fd, F_GET_SEALS) & fixed) != fixed)
+	seals = fcntl(fd, F_GET_SEALS); /* -1: no memfd */
+	if (seals < 0 || (seals & fixed) != fixed)
 		return -EPERM;
 	*ret_size = st.st_size;
 	return 0;
@@ -141,7 +143,8 @@ int segment_adopt(struct stage *s, const struct msg *m, int memfd, int ledger,
 	err = fixed_size_memfd(memfd, &mem_size);
 	if (!err)
 		err = fixed_size_memfd(ledger, &size);
-	if (!err && (m->len % page_size() || (uint64_t)mem_size != m->len ||
+	if (!err && ((m->off | m->len) % page_size() || (uint64_t)mem_size != m->len ||
+		     m->off > (uint64_t)INT64_MAX - m->len ||
 		     (uint64_t)size < sizeof(struct ledger_header)))
 		err = -EPROTO;
 	if (!err) {
@@ -158,7 +161,10 @@ int segment_adopt(struct stage *s, const struct msg *m, int memfd, int ledger,
 		segment_free(g);
 		return err;
 	}
-	g->state = g->ledger->state;
+	/* The kernel's word. The keeper before may have died with the seal set and not noted.
+	 */
+	g->state = fcntl(g->memfd, F_GET_SEALS) & F_SEAL_WRITE ? SEGMENT_SEALED : SEGMENT_LIVE;
+	g->ledger->state = g->state;
 	*ret = g;
 	return 0;
 }
