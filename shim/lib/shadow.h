@@ -11,6 +11,12 @@
 #ifndef PINSTAGE_SHADOW_H
 #define PINSTAGE_SHADOW_H
 
+#include <stddef.h>
+
 int shadow_run(int (*fn)(void *arg), void *arg);
+
+/* Stacks for such children. NULL: no memory. */
+void *shadow_stack_map(size_t size);
+void shadow_stack_unmap(void *stack, size_t size);
 
 #endif

@@ -8,8 +8,6 @@
 #include <sched.h>
 #include <stdio.h>
 #include <string.h>
-#include <sys/mman.h>
-#include <sys/wait.h>
 #include <unistd.h>
 
 #include "lib/init.h"
@@ -83,13 +81,12 @@ int spawn_keeper(void)
 	if (pipe2(pipefd, O_CLOEXEC) < 0)
 		return -errno;
 	s.ready = pipefd[1];
-	s.stack = real.mmap(NULL, STACK, PROT_READ | PROT_WRITE,
-			    MAP_PRIVATE | MAP_ANONYMOUS | MAP_STACK, -1, 0);
-	if (s.stack == MAP_FAILED) {
+	s.stack = shadow_stack_map(STACK);
+	if (!s.stack) {
 		err = -ENOMEM;
 	} else {
 		err = shadow_run(in_between, &s);
-		real.munmap(s.stack, STACK);
+		shadow_stack_unmap(s.stack, STACK);
 	}
 	real.close(pipefd[1]);
 	p = (struct pollfd){ .fd = pipefd[0], .events = POLLIN };
