@@ -71,7 +71,8 @@ struct msg {
 };
 
 /* HELLO: arg[0] = interval in ms, arg[1] = budget in bytes, arg[2] = client's process ID as it
- *        sees itself, arg[3] = a number that all conversations of one process share.
+ *        sees itself, arg[3] = a number that all conversations of one process share,
+ *        len = how many descriptors it could allow a keeper.
  *        Answer: arg[0] = keeper's process ID.
  * STATUS answers: arg[0] = dirty bytes at the last pass, arg[1] = users, arg[2] = milliseconds
  *        since the last successful pass, arg[3] = state. */

@@ -108,6 +108,8 @@ struct keeper {
 	uint64_t next_id;
 	int event; /* eventfd: tells the main thread that something changed */
 	unsigned conversations;
+	uint64_t files; /* descriptors that we may have */
+	bool leaving;	/* for somebody who may have more */
 };
 
 extern struct keeper keeper;

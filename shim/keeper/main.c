@@ -86,6 +86,7 @@ static void shed(int ready_fd)
 		files.rlim_cur = files.rlim_max;
 		(void)setrlimit(RLIMIT_NOFILE, &files);
 	}
+	keeper.files = getrlimit(RLIMIT_NOFILE, &files) == 0 ? files.rlim_cur : 0;
 	(void)prctl(PR_SET_DUMPABLE, 0);
 	(void)close_range(ready_fd < 3 ? 3 : (unsigned)ready_fd + 1, ~0U, 0);
 }

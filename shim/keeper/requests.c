@@ -63,7 +63,11 @@ static int do_stage(struct stage *s, struct job *j, struct segment **ret)
 
 	err = s->fd >= 0 ? 0 : reopen(s, j->fd[0]);
 	if (err)
-		return refuse(m, err == -ESTALE ? REASON_CHANGED : REASON_NO_DESCRIPTOR, err);
+		return refuse(m,
+			      err == -ESTALE			 ? REASON_CHANGED
+			      : err == -EMFILE || err == -ENFILE ? REASON_NO_FILES
+								 : REASON_NO_DESCRIPTOR,
+			      err);
 	err = within_file(s, m->off, m->len);
 	if (err)
 		return refuse(m, err == -EFAULT ? REASON_PAST_EOF : REASON_BAD_RANGE, err);
@@ -93,7 +97,10 @@ static int do_stage(struct stage *s, struct job *j, struct segment **ret)
 		*ret = g;
 	}
 	pthread_mutex_unlock(&keeper.lock);
-	return err ? refuse(m, REASON_NO_MEMORY, err) : 0;
+	if (err)
+		refuse(m, err == -EMFILE || err == -ENFILE ? REASON_NO_FILES : REASON_NO_MEMORY,
+		       err);
+	return err;
 }
 
 /* A segment that outlived another keeper, or that came to this client by fork(). Its ledger

@@ -76,6 +76,23 @@ static struct client *client_find(uint64_t token)
 	return NULL;
 }
 
+/* A program with a small hard limit on descriptors made a keeper that has it, too. It leaves
+ * for the first client that could start a better one, unless somebody needs it now. */
+static bool should_leave(const struct msg *m)
+{
+	const uint64_t plenty = 1024;
+	struct segment *g;
+	struct stage *s;
+
+	if (keeper.files >= plenty || m->len <= keeper.files)
+		return keeper.leaving;
+	LIST_FOREACH (s, &keeper.stages, link)
+		LIST_FOREACH (g, &s->segments, link)
+			if (!LIST_EMPTY(&g->users))
+				return false;
+	return true;
+}
+
 static int hello(struct conversation *c, struct msg *m)
 {
 	struct client *k;
@@ -229,6 +246,9 @@ static void dispatch(struct conversation *c, struct msg *m, int *fds)
 	}
 	switch (m->type) {
 	case MSG_HELLO:
+		keeper.leaving = should_leave(m);
+		if (keeper.leaving)
+			return; /* the end of the conversation will be the answer */
 		m->error = hello(c, m);
 		m->reason = m->error ? REASON_PROTOCOL : REASON_NONE;
 		answer(c, m, NULL, 0);
@@ -357,6 +377,8 @@ int server_run(int listener, uint64_t idle_exit_ms)
 	pthread_mutex_lock(&keeper.lock);
 	for (;;) {
 		wait = tick();
+		if (keeper.leaving && LIST_EMPTY(&keeper.stages))
+			break;
 		if (!idle())
 			idle_since = now_ms();
 		else if (now_ms() - idle_since >= idle_exit_ms)

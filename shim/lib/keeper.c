@@ -8,6 +8,7 @@
 #include <stdbool.h>
 #include <stdlib.h>
 #include <sys/random.h>
+#include <sys/resource.h>
 #include <unistd.h>
 
 #include "common/rendezvous.h"
@@ -45,6 +46,7 @@ static uint64_t process_token(void)
 
 static int hello(int fd, enum reason *ret_why)
 {
+	struct rlimit files;
 	struct pollfd p = { .fd = fd, .events = POLLIN };
 	struct msg m;
 	int err;
@@ -54,6 +56,7 @@ static int hello(int fd, enum reason *ret_why)
 	m.arg[1] = options.max_bytes;
 	m.arg[2] = (uint64_t)getpid();
 	m.arg[3] = process_token();
+	m.len = getrlimit(RLIMIT_NOFILE, &files) == 0 ? files.rlim_max : 0;
 	m.run = run_id;
 	err = msg_send(fd, &m, NULL, 0);
 	if (!err && poll(&p, 1, HELLO_TIMEOUT_MS) <= 0)

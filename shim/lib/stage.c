@@ -18,6 +18,7 @@
 #include "lib/policy.h"
 #include "lib/real.h"
 #include "lib/recover.h"
+#include "lib/wake.h"
 
 #define SCAN_BUFFER   (64UL * 1024)
 #define FILL_CHUNK    (1UL << 20)
@@ -218,6 +219,42 @@ static int run_curtain(struct exchange *x, int (*act)(void *), void (*back)(void
 	return err;
 }
 
+/* The file's own mapping is still readable where it is kept. A page that this brings in again
+ * must not stay: it would look like a holder of the range next time. */
+static void wake_those_on_file(struct exchange *x)
+{
+	struct wake_span *w = scratch_get(x->scratch, x->n * sizeof(*w));
+	size_t i, n = 0;
+
+	for (i = 0; w && i < x->n; i++)
+		if (!x->place[i].neighbour)
+			w[n++] = (struct wake_span){ (uintptr_t)x->place[i].span.addr,
+						     x->place[i].span.len, x->place[i].saved };
+	wake_sleepers(w, n);
+	for (i = 0; i < n; i++)
+		(void)real.madvise(w[i].old, w[i].len, MADV_DONTNEED);
+}
+
+/* The memory is sealed and can still be mapped from a read-only description. */
+static void wake_those_on_segment(struct exchange *x)
+{
+	struct wake_span *w = scratch_get(x->scratch, x->n * sizeof(*w));
+	struct place p;
+	size_t i, n = 0;
+
+	for (i = 0; w && i < x->n; i++) {
+		p = x->place[i];
+		p.flags = VMA_READ;
+		w[n].addr = (uintptr_t)p.span.addr;
+		w[n].len = p.span.len;
+		w[n].old = exchange_map_segment(x, &p);
+		n += w[n].old != NULL;
+	}
+	wake_sleepers(w, n);
+	for (i = 0; i < n; i++)
+		real.munmap(w[i].old, w[i].len);
+}
+
 static void record_staged(struct exchange *x)
 {
 	struct segment *orphans = NULL;
@@ -314,6 +351,7 @@ static int stage_with_margin(struct exchange *x, struct custody *c, struct scrat
 	}
 	exchange_close(x);
 	if (!err) {
+		wake_those_on_file(x);
 		record_staged(x);
 		return 0;
 	}
@@ -414,6 +452,8 @@ int stage_retire(struct segment *s, enum reason *ret_why)
 		for (size_t i = 0; i < x.n && err; i++)
 			(void)real.mprotect(x.place[i].saved, x.place[i].span.len, PROT_NONE);
 	}
+	if (!err)
+		wake_those_on_segment(&x);
 	exchange_close(&x);
 	if (!err) {
 		struct segment **at = &s->file->segments;

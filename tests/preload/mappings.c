@@ -3,6 +3,14 @@
  * One truth inside: every mapping of a staged range shows the same bytes, whenever it was made,
  * whichever part of it goes away, and in forked children.
  */
+#include <dirent.h>
+#include <linux/futex.h>
+#include <pthread.h>
+#include <stdatomic.h>
+#include <sys/syscall.h>
+
+#include <pinstage.h>
+
 #include "testlib.h"
 
 #include <sched.h>
@@ -608,6 +616,100 @@ static void vfork__child_executes(void **state)
 	end(&s);
 }
 
+static _Atomic(uint32_t) *bell;
+static atomic_bool sleeps, awake;
+
+static void *sleeper(void *arg)
+{
+	(void)arg;
+	sleeps = true;
+	while (*bell == 0)
+		syscall(SYS_futex, bell, FUTEX_WAIT, 0, NULL, NULL, 0);
+	awake = true;
+	return NULL;
+}
+
+static bool is_asleep(void *arg)
+{
+	char text[64] = "";
+	FILE *f = fopen(arg, "re");
+
+	if (!f)
+		return false;
+	(void)!fgets(text, sizeof(text), f);
+	fclose(f);
+	return sleeps && strtol(text, NULL, 10) == SYS_futex;
+}
+
+static bool is_awake(void *arg)
+{
+	(void)arg;
+	return awake;
+}
+
+static const char *only_other_thread(void)
+{
+	static char path[512];
+	DIR *tasks = opendir("/proc/self/task");
+	struct dirent *d;
+
+	assert_non_null(tasks);
+	while ((d = readdir(tasks)))
+		if (d->d_name[0] != '.' && atoi(d->d_name) != getpid())
+			snprintf(path, sizeof(path), "/proc/self/task/%s/syscall", d->d_name);
+	closedir(tasks);
+	return path;
+}
+
+/* A thread that sleeps on a futex in the range is found by those who wake it afterwards: after
+ * staging, and after the range was given back. */
+static void futex__sleepers_are_found(void **state)
+{
+	struct staged s;
+	pthread_t thread;
+	char *syscall_of;
+
+	(void)state;
+	open_data(&s);
+	bell = (void *)(s.map + SIZE / 2);
+	for (int back = 0; back < 2; back++) {
+		if (back)
+			must_stage(stage(&s));
+		*bell = 0;
+		sleeps = awake = false;
+		assert_int_equal(pthread_create(&thread, NULL, sleeper, NULL), 0);
+		syscall_of = strdup(only_other_thread());
+		assert_true(poll_until(is_asleep, syscall_of, 10000));
+		free(syscall_of);
+		if (!back) {
+			int ret = stage(&s);
+
+			if (ret == -EFAULT && !with_shim()) { /* natively nothing changes */
+				*bell = 1;
+				syscall(SYS_futex, bell, FUTEX_WAKE, 1, NULL, NULL, 0);
+				pthread_join(thread, NULL);
+				return;
+			}
+			assert_int_equal(ret, 0);
+		} else if (with_shim() && kernel_refuses()) {
+			uint64_t until = now_ms() + 10000;
+			int ret;
+
+			assert_int_equal(io_uring_unregister_buffers(&s.ring), 0);
+			do {
+				ret = pinstage_release(s.map, SIZE);
+			} while (ret == -EBUSY && now_ms() < until);
+			assert_int_equal(ret, 0);
+		}
+		*bell = 1;
+		syscall(SYS_futex, bell, FUTEX_WAKE, 1, NULL, NULL, 0);
+		assert_true(poll_until(is_awake, NULL, 10000));
+		pthread_join(thread, NULL);
+		io_uring_unregister_buffers(&s.ring);
+	}
+	end(&s);
+}
+
 int main(int argc, char **argv)
 {
 	static const struct test cases[] = {
@@ -635,6 +737,7 @@ int main(int argc, char **argv)
 		TEST(fork__after_staging),
 		TEST(fork__outlives_parent),
 		TEST(vfork__child_executes),
+		TEST(futex__sleepers_are_found),
 		{ 0 },
 	};
 	static const struct test parts[] = { TEST(forked_parent), { 0 } };
