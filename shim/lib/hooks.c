@@ -9,16 +9,16 @@
 
 #define EXPORT __attribute__((visibility("default")))
 
-#define TRAMPOLINE(library, type, name, params, args, raw)                                         \
-	EXPORT type name params                                                                    \
-	{                                                                                          \
-		return on_##name args;                                                             \
+#define TRAMPOLINE(library, type, name, params, args, raw) \
+	EXPORT type name params                            \
+	{                                                  \
+		return on_##name args;                     \
 	}
-#define TRAMPOLINE_NORETURN(library, type, name, params, args, raw)                                \
-	EXPORT type name params                                                                    \
-	{                                                                                          \
-		on_##name args;                                                                    \
-		__builtin_unreachable();                                                           \
+#define TRAMPOLINE_NORETURN(library, type, name, params, args, raw) \
+	EXPORT type name params                                     \
+	{                                                           \
+		on_##name args;                                     \
+		__builtin_unreachable();                            \
 	}
 #define ALIAS(name64, name) EXPORT extern __typeof__(name) name64 __attribute__((alias(#name)));
 #define BY_HAND(...)

@@ -1,11 +1,11 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * What the library knows of the program's address space: the files mapped shared, the areas they
- * back, the segments that stand there instead. One instance, one lock.
+ * What the library knows of the program's address space: the files mapped shared, the areas
+ * they back, the segments that stand there instead. One instance, one lock.
  *
- * The lock is taken before anything changes the backing of tracked addresses and is held until it
- * has changed, original call included: an exchange and a munmap() must not cross. Signals are
- * blocked while it is held, so no handler meets it taken by its own thread.
+ * The lock is taken before anything changes the backing of tracked addresses and is held until
+ * it has changed, original call included: an exchange and a munmap() must not cross. Signals
+ * are blocked while it is held, so no handler meets it taken by its own thread.
  */
 #ifndef PINSTAGE_SPACE_H
 #define PINSTAGE_SPACE_H
@@ -21,21 +21,22 @@
 struct segment {
 	struct segment *next; /* of the same file, by offset */
 	struct file *file;
-	uint64_t id;       /* the keeper's */
+	uint64_t id;	   /* the keeper's */
 	uint64_t off, len; /* bytes of the file, page-aligned */
-	int memfd;         /* own descriptors: the memory, and what a new keeper needs to know */
+	int memfd; /* own descriptors: the memory, and what a new keeper needs to know */
 	int ledger;
 	unsigned areas; /* that show it in this process */
 	struct inode_key key;
-	uintptr_t saved; /* with no area left: the file's own mapping of the last one, until it is released */
+	uintptr_t saved; /* with no area left: the file's own mapping of the last one, until it
+			    is released */
 	size_t saved_len;
 };
 
 struct file {
 	RB_ENTRY(file) node;
 	struct inode_key key;
-	int fd;       /* the program's descriptor when last seen, or -1: a hint, always verified */
-	int lot[2];   /* socket pair with a descriptor parked in flight, or -1 */
+	int fd; /* the program's descriptor when last seen, or -1: a hint, always verified */
+	int lot[2]; /* socket pair with a descriptor parked in flight, or -1 */
 	unsigned areas;
 	struct segment *segments;
 };
@@ -75,10 +76,11 @@ void space_after_fork(bool child);
 struct file *space_file(struct inode_key key, bool create);
 void space_file_put(struct file *f); /* frees it when nothing refers to it */
 
-/* [start, end) is now backed by `f` natively (f NULL: by nothing we track). Whatever was recorded
- * there is gone; segments with no area left are appended to *ret_orphans. -ENOMEM: then nothing
- * is recorded for the range, which only means that it cannot be staged. */
-int space_set(uintptr_t start, uintptr_t end, struct file *f, uint64_t off, struct segment **ret_orphans);
+/* [start, end) is now backed by `f` natively (f NULL: by nothing we track). Whatever was
+ * recorded there is gone; segments with no area left are appended to *ret_orphans. -ENOMEM:
+ * then nothing is recorded for the range, which only means that it cannot be staged. */
+int space_set(uintptr_t start, uintptr_t end, struct file *f, uint64_t off,
+	      struct segment **ret_orphans);
 
 /* A descriptor of ours has another number now. Takes the lock. */
 void space_fd_moved(int from, int to);
