@@ -42,6 +42,7 @@ static int add_place(struct exchange *x, const struct vma *v, uintptr_t start, u
 		return -ENOMEM;
 	}
 	p = &x->place[x->n++];
+	*p = (struct place){ 0 };
 	p->span.addr = (void *)start;
 	p->span.len = end - start;
 	p->off = off;

@@ -323,10 +323,9 @@ static int open_segment(struct exchange *x, struct custody *c)
 static int stage_with_margin(struct exchange *x, struct custody *c, struct scratch *scratch,
 			     uint64_t margin)
 {
-	struct scratch sub = *scratch;
 	int err;
 
-	x->scratch = &sub;
+	x->scratch = scratch;
 	x->memfd_ro = -1;
 	x->s = NULL;
 	x->win_off = x->off - MIN(x->off, margin);
@@ -373,10 +372,14 @@ static int stage_with_margin(struct exchange *x, struct custody *c, struct scrat
  */
 static int stage_gap(struct exchange *x, struct custody *c, struct scratch *scratch)
 {
+	const size_t mark = scratch->used;
 	int err = stage_with_margin(x, c, scratch, 0);
 
-	if (err == -EBUSY && x->why == REASON_IN_USE)
+	scratch->used = mark;
+	if (err == -EBUSY && x->why == REASON_IN_USE) {
 		err = stage_with_margin(x, c, scratch, LARGEST_FOLIO);
+		scratch->used = mark;
+	}
 	return err;
 }
 
