@@ -100,6 +100,20 @@ $(PLUGIN): $(call objects,tests/double/plugin.c) $(DOUBLE)
 $(call test_program,tests/preload/verbs.c): $(DOUBLE)
 $(call test_program,tests/preload/verbs.c): LDFLAGS += -Wl,-rpath,'$$ORIGIN/../double'
 
+# What runs in the virtual machine, with the real libraries. late.c has to find them by itself.
+RDMA_PROGRAMS := $(BUILD)/tests/rdma/rdma $(BUILD)/tests/rdma/late
+RDMA_OBJ := $(call objects,$(wildcard tests/rdma/*.c))
+$(RDMA_OBJ): SANITIZERS =
+$(RDMA_OBJ): ALL_CPPFLAGS += -Itests/lib
+
+$(BUILD)/tests/rdma/rdma: $(call objects,tests/rdma/rdma.c tests/rdma/pair.c $(TEST_LIB_SRC))
+	@mkdir -p $(@D)
+	$(CC) $(CFLAGS) $(LDFLAGS) -o $@ $^ -lcmocka -luring -lrdmacm -libverbs
+
+$(BUILD)/tests/rdma/late: $(call objects,tests/rdma/late.c $(TEST_LIB_SRC))
+	@mkdir -p $(@D)
+	$(CC) $(CFLAGS) $(LDFLAGS) -o $@ $^ -lcmocka -luring -ldl
+
 define LINKED_TEST
 $(call test_program,$(1)): $(call objects,$(1) $(call links_of,$(1)))
 	@mkdir -p $$(@D)
@@ -107,7 +121,8 @@ $(call test_program,$(1)): $(call objects,$(1) $(call links_of,$(1)))
 endef
 $(foreach src,$(LINKED_SRC),$(eval $(call LINKED_TEST,$(src))))
 
-TEST_PROGRAMS := $(call test_program,$(PRELOAD_SRC) $(TEST_TOOL_SRC) $(LINKED_SRC)) $(PLUGIN)
+TEST_PROGRAMS := $(call test_program,$(PRELOAD_SRC) $(TEST_TOOL_SRC) $(LINKED_SRC)) $(PLUGIN) \
+	$(RDMA_PROGRAMS)
 
 tests: all $(TEST_PROGRAMS)
 
