@@ -23,7 +23,7 @@ static int own_mounts(void **state)
 	if (geteuid() != 0)
 		cannot = "only root can make mounts of its own";
 	else if (unshare(CLONE_NEWNS) < 0 ||
-		 mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL) < 0)
+		 mount("none", "/", "none", MS_REC | MS_PRIVATE, NULL) < 0)
 		cannot = "mounts of its own are refused";
 	if (cannot)
 		print_message("# %s\n", cannot);
