@@ -26,7 +26,7 @@ struct run { /* neighbouring dirty pages in the bounce buffer */
 
 static struct ledger_base digest(const struct segment *g, const void *page)
 {
-	XXH128_hash_t h = XXH3_128bits_withSeed(page, g->ledger->page, g->ledger->seed);
+	XXH128_hash_t h = XXH3_128bits_withSeed(page, page_size(), g->ledger->seed);
 
 	return (struct ledger_base){ h.low64, h.high64 };
 }
@@ -51,7 +51,7 @@ static int file_size(const struct stage *s, uint64_t *ret)
 static int write_run(struct run *r)
 {
 	struct segment *g = r->g;
-	const uint64_t page = g->ledger->page;
+	const uint64_t page = page_size();
 	const uint64_t at = g->off + r->first * page;
 	uint64_t size, end, done = 0, i;
 	ssize_t n;
@@ -65,7 +65,7 @@ static int write_run(struct run *r)
 	end = MIN(at + r->pages * page, MAX(size, at));
 	/* Whoever goes on from here, after an error or with another keeper, cannot know what
 	 * the file got, and memory may go back to what the base says. */
-	memset(ledger_flags(g->ledger) + r->first, LEDGER_UNKNOWN, r->pages);
+	memset(segment_flags(g) + r->first, LEDGER_UNKNOWN, r->pages);
 	while (at + done < end) {
 		n = pwrite(g->stage->fd, bounce + done, end - at - done, (off_t)(at + done));
 		if (n < 0 && errno == EINTR)
@@ -76,7 +76,7 @@ static int write_run(struct run *r)
 	}
 	for (i = 0; i < r->pages; i++) {
 		ledger_bases(g->ledger)[r->first + i] = r->digest[i];
-		ledger_flags(g->ledger)[r->first + i] = LEDGER_PENDING;
+		segment_flags(g)[r->first + i] = LEDGER_PENDING;
 	}
 	r->pages = 0;
 	return 0;
@@ -85,11 +85,11 @@ static int write_run(struct run *r)
 /* Writes what changed in [off, off+len) of the file, as far as the segment covers it. */
 int engine_sync(struct segment *g, uint64_t off, uint64_t len)
 {
-	const uint64_t page = g->ledger->page, per_run = RUN_BYTES / page;
+	const uint64_t page = page_size(), per_run = RUN_BYTES / page;
 	const uint64_t end = off + len < off ? UINT64_MAX : off + len;
 	const uint64_t lo = MAX(off, g->off), hi = MIN(end, g->off + g->len);
 	struct ledger_base *base = ledger_bases(g->ledger);
-	uint8_t *flags = ledger_flags(g->ledger);
+	uint8_t *flags = segment_flags(g);
 	static __thread struct run run;
 	uint64_t p, last, size, dirty = 0;
 	int err;
@@ -127,9 +127,10 @@ int engine_sync(struct segment *g, uint64_t off, uint64_t len)
 
 static void settle(struct segment *g, int err)
 {
-	uint8_t *flags = ledger_flags(g->ledger);
+	const uint64_t pages = segment_pages(g);
+	uint8_t *flags = segment_flags(g);
 
-	for (uint64_t p = 0; p < g->ledger->pages; p++)
+	for (uint64_t p = 0; p < pages; p++)
 		if (flags[p] & LEDGER_PENDING)
 			flags[p] = err ? LEDGER_UNKNOWN : 0;
 }
@@ -149,9 +150,10 @@ int engine_flush(struct stage *s)
 
 void engine_record_bases(struct segment *g)
 {
+	const uint64_t page = page_size(), pages = segment_pages(g);
 	struct ledger_base *base = ledger_bases(g->ledger);
 
-	for (uint64_t p = 0; p < g->ledger->pages; p++)
-		base[p] = digest(g, g->mem + p * g->ledger->page);
-	memset(ledger_flags(g->ledger), 0, g->ledger->pages);
+	for (uint64_t p = 0; p < pages; p++)
+		base[p] = digest(g, g->mem + p * page);
+	memset(segment_flags(g), 0, pages);
 }

@@ -64,6 +64,7 @@ struct eviction {
 /* Evicts the window; the number of the segment's pages that are resident still, or -errno. */
 static ssize_t evict(struct eviction *e)
 {
+	const uint64_t pages = segment_pages(e->g);
 	int err = posix_fadvise(e->g->stage->fd, (off_t)e->w->off, (off_t)e->w->len,
 				POSIX_FADV_DONTNEED);
 	ssize_t n = 0;
@@ -72,7 +73,7 @@ static ssize_t evict(struct eviction *e)
 		return -err;
 	if (mincore(e->map + (e->g->off - e->w->off), e->g->len, e->now) < 0)
 		return -errno;
-	for (uint64_t p = 0; p < e->g->ledger->pages; p++) {
+	for (uint64_t p = 0; p < pages; p++) {
 		if (e->now[p] & 1) {
 			e->stayed[p] = 1;
 			n++;
@@ -83,7 +84,7 @@ static ssize_t evict(struct eviction *e)
 
 static int copy_again(struct segment *g, uint64_t p, unsigned char *page)
 {
-	const size_t size = g->ledger->page;
+	const size_t size = page_size();
 	ssize_t n;
 
 	memset(page, 0, size);
@@ -120,9 +121,10 @@ static int wait_until_evicted(struct eviction *e)
 
 int evict_commit(struct segment *g, const struct window *w)
 {
-	cleanup_free unsigned char *now = xcalloc(g->ledger->pages, 1);
-	cleanup_free unsigned char *stayed = xcalloc(g->ledger->pages, 1);
-	cleanup_free unsigned char *page = xcalloc(1, g->ledger->page);
+	const uint64_t pages = segment_pages(g);
+	cleanup_free unsigned char *now = xcalloc(pages, 1);
+	cleanup_free unsigned char *stayed = xcalloc(pages, 1);
+	cleanup_free unsigned char *page = xcalloc(1, page_size());
 	struct eviction e = { g, w, map_file(g, w), now, stayed };
 	int err;
 
@@ -130,7 +132,7 @@ int evict_commit(struct segment *g, const struct window *w)
 		return -errno;
 	err = wait_until_evicted(&e);
 	munmap(e.map, w->len);
-	for (uint64_t p = 0; p < g->ledger->pages && !err; p++)
+	for (uint64_t p = 0; p < pages && !err; p++)
 		if (stayed[p])
 			err = copy_again(g, p, page);
 	return err;

@@ -131,6 +131,18 @@ void segment_destroy(struct segment *g); /* unlinks and frees */
 /* budget.c: bytes that may be staged by default; lock held */
 uint64_t budget_default(void);
 
+/* Clients can write the ledger, too. What says where things lie, and how many there are, is
+ * therefore never read from its header once that was checked. */
+static inline uint64_t segment_pages(const struct segment *g)
+{
+	return g->len / page_size();
+}
+
+static inline uint8_t *segment_flags(const struct segment *g)
+{
+	return (uint8_t *)(ledger_bases(g->ledger) + segment_pages(g));
+}
+
 /* segment.c: the segment's memory. -errno */
 int segment_create(struct stage *s, uint64_t off, uint64_t len, struct segment **ret);
 int segment_adopt(struct stage *s, const struct msg *m, int memfd, int ledger,

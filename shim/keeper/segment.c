@@ -107,8 +107,8 @@ static int check_ledger(const struct ledger_header *l, const struct stage *s,
 {
 	if (l->magic != LEDGER_MAGIC || l->version != LEDGER_VERSION ||
 	    l->page != page_size() || inode_key_cmp(l->key, s->key) != 0 || l->off != m->off ||
-	    l->len != m->len || l->pages != l->len / l->page ||
-	    (uint64_t)size != ledger_size(l->pages))
+	    l->len != m->len || l->pages != m->len / page_size() ||
+	    (uint64_t)size != ledger_size(m->len / page_size()))
 		return -EPROTO;
 	return l->state == SEGMENT_LIVE || l->state == SEGMENT_SEALED ? 0 : -EPROTO;
 }

@@ -624,6 +624,38 @@ static void sync__past_a_limit(void **state)
 		assert_memory_equal(in_file(p), page_of(p), page);
 }
 
+static int goes_on(void *arg)
+{
+	*t.seg.ledger = *(const struct ledger_header *)arg;
+	change(2, 0xaa);
+	if (sync_all() != 0 || engine_flush(&t.stage) != 0)
+		return 1;
+	engine_record_bases(&t.seg);
+	return 0;
+}
+
+/* A client can write there. What it can spoil are its own pages, not the keeper. */
+static void sync__ledger_is_scribbled_on(void **state)
+{
+	static const uint32_t some[] = { 0, 1, 4095, 1U << 20, 1U << 31, UINT32_MAX };
+	struct ledger_header l;
+
+	(void)state;
+	for (size_t i = 0; i < 2 * sizeof(some) / sizeof(some[0]); i++) {
+		begin(10, 0, 10);
+		if (i % 2) {
+			memset(&l, (int)some[i / 2] & 0xff, sizeof(l));
+		} else {
+			l = *t.seg.ledger;
+			l.page = some[i / 2];
+			l.pages = (uint64_t)some[i / 2] << 20;
+		}
+		assert_int_equal(in_child(goes_on, &l), 0);
+		assert_memory_equal(in_file(2), page_of(2), page);
+		end(NULL);
+	}
+}
+
 static void flush__settles_what_was_written(void **state)
 {
 	(void)state;
@@ -758,6 +790,7 @@ static const struct CMUnitTest tests[] = {
 	T(sync__keeper_dies_half_way_and_memory_goes_back),
 	T(sync__descriptor_cannot_write),
 	T(sync__past_a_limit),
+	T(sync__ledger_is_scribbled_on),
 	T(flush__settles_what_was_written),
 	T(flush__fails),
 	T(flush__leaves_a_segment_that_is_filled),
