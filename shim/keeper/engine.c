@@ -53,7 +53,7 @@ static int write_run(struct run *r)
 	struct segment *g = r->g;
 	const uint64_t page = page_size();
 	const uint64_t at = g->off + r->first * page;
-	uint64_t size, end, done = 0, i;
+	uint64_t size, end, done = 0, pages, i;
 	ssize_t n;
 	int err;
 
@@ -63,9 +63,10 @@ static int write_run(struct run *r)
 	if (err)
 		return err;
 	end = MIN(at + r->pages * page, MAX(size, at));
+	pages = (end - at + page - 1) / page;
 	/* Whoever goes on from here, after an error or with another keeper, cannot know what
 	 * the file got, and memory may go back to what the base says. */
-	memset(segment_flags(g) + r->first, LEDGER_UNKNOWN, r->pages);
+	memset(segment_flags(g) + r->first, LEDGER_UNKNOWN, pages);
 	while (at + done < end) {
 		n = pwrite(g->stage->fd, bounce + done, end - at - done, (off_t)(at + done));
 		if (n < 0 && errno == EINTR)
@@ -74,7 +75,7 @@ static int write_run(struct run *r)
 			return n < 0 ? -errno : -EIO;
 		done += (uint64_t)n;
 	}
-	for (i = 0; i < r->pages; i++) {
+	for (i = 0; i < pages; i++) {
 		ledger_bases(g->ledger)[r->first + i] = r->digest[i];
 		segment_flags(g)[r->first + i] = LEDGER_PENDING;
 	}

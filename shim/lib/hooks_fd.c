@@ -3,6 +3,8 @@
  * flight. close() is async-signal-safe and stays so: what is not watched goes straight through.
  */
 #include <errno.h>
+#include <limits.h>
+#include <linux/close_range.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -62,7 +64,16 @@ int on_close_range(unsigned int first, unsigned int last, int flags)
 	int own, ret = 0;
 	unsigned from = first;
 
-	if (first > last || flags)
+	/* Marking close-on-exec does not hurt ours, which are marked already. Numbers that high
+	 * have none of ours. */
+	if (first > last || first > INT_MAX || flags & CLOSE_RANGE_CLOEXEC)
+		return real.close_range(first, last, flags);
+	/* A table of this thread's own: the process's keeps our descriptors, this one's copies
+	 * of them stay, too. */
+	if (flags & CLOSE_RANGE_UNSHARE && real.close_range(~0U, ~0U, CLOSE_RANGE_UNSHARE) < 0)
+		return -1;
+	flags &= ~CLOSE_RANGE_UNSHARE;
+	if (flags)
 		return real.close_range(first, last, flags);
 	for (int fd = ownfd_next_watched((int)first); fd >= 0 && (unsigned)fd <= last;
 	     fd = ownfd_next_watched(fd + 1))

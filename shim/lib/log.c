@@ -86,9 +86,19 @@ static bool sink_usable(void)
 	return fstat(sink.fd, &st) == 0 && st.st_dev == sink.dev && st.st_ino == sink.ino;
 }
 
+/* A quote within a value is escaped as \x22. */
+static bool inside_quotes(const char *line, size_t len)
+{
+	bool inside = false;
+
+	for (size_t i = 0; i < len; i++)
+		inside ^= line[i] == '"';
+	return inside;
+}
+
 void log_event(enum log_event_kind kind, const char *fmt, ...)
 {
-	const char *cut = " cut=1";
+	static const char cut[] = " cut=1";
 	int saved = errno, len, more;
 	char line[4096];
 	va_list ap;
@@ -105,9 +115,11 @@ void log_event(enum log_event_kind kind, const char *fmt, ...)
 	va_end(ap);
 	len = more < 0 ? len : len + more;
 	if ((size_t)len > sizeof(line) - 1) {
-		len = (int)(sizeof(line) - 1 - strlen(cut));
-		memcpy(line + len, cut, strlen(cut));
-		len = sizeof(line) - 1;
+		len = (int)(sizeof(line) - sizeof(cut) - 1);
+		if (inside_quotes(line, (size_t)len))
+			line[len++] = '"';
+		memcpy(line + len, cut, sizeof(cut) - 1);
+		len += (int)sizeof(cut) - 1;
 	}
 	line[len++] = '\n';
 	(void)!real.write(sink.fd, line, (size_t)len);

@@ -16,8 +16,8 @@ struct scratch {
 int scratch_open(struct scratch *s); /* -ENOMEM */
 void scratch_close(struct scratch *s);
 
-/* Aligned for anything, of any content; NULL when it is used up. To give back what was taken since,
- * set `used` to what it was. */
+/* Aligned for anything, of any content; NULL when it is used up. To give back what was taken
+ * since, set `used` to what it was. */
 void *scratch_get(struct scratch *s, size_t size);
 
 #endif

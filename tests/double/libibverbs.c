@@ -238,7 +238,7 @@ int double_write(struct ibv_mr *mr, size_t offset, const void *from, size_t len)
 static int read_pipe(struct double_mr *m, size_t offset, char *to, size_t len)
 {
 	size_t skip = offset, want = len;
-	char buf[4096];
+	char buf[4096] = "";
 	int copy[2];
 	ssize_t n;
 
