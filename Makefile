@@ -156,7 +156,7 @@ lint:
 		/usr/include/sys/queue.h))) --quiet --error-exitcode=1 --inline-suppr --enable=warning,portability \
 		--suppressions-list=tests/lib/cppcheck.suppressions -j2 \
 		-D__x86_64__ -D__LP64__ -D_GNU_SOURCE -Iinclude -Ishim -Itests/lib $(filter %.c,$(C_FILES))
-	shellcheck -x $(SCRIPTS)
+	shellcheck -x -P SCRIPTDIR $(SCRIPTS)
 	$(if $(MAN_PAGES),mandoc -T lint -W warning $(MAN_PAGES))
 
 install: all

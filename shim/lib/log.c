@@ -115,9 +115,11 @@ void log_event(enum log_event_kind kind, const char *fmt, ...)
 	va_end(ap);
 	len = more < 0 ? len : len + more;
 	if ((size_t)len > sizeof(line) - 1) {
-		len = (int)(sizeof(line) - sizeof(cut) - 1);
-		if (inside_quotes(line, (size_t)len))
-			line[len++] = '"';
+		len = (int)(sizeof(line) - sizeof(cut));
+		if (inside_quotes(line, (size_t)len - 1))
+			line[len - 1] = '"';
+		else if (line[len - 1] == '"')
+			line[len - 1] = ' ';
 		memcpy(line + len, cut, sizeof(cut) - 1);
 		len += (int)sizeof(cut) - 1;
 	}
