@@ -10,14 +10,21 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
+#include <string.h>
+#include <sys/mman.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
 #include "lib/hooks.h"
 #include "lib/init.h"
+#include "lib/pin.h"
 #include "lib/space.h"
 #include "lib/stage.h"
 #include "lib/sync.h"
+
+#ifndef RWF_NOAPPEND
+#define RWF_NOAPPEND 0x20
+#endif
 
 #define CURRENT ((off_t)-1) /* at the file's own position */
 
@@ -53,13 +60,20 @@ static bool exchange_between(unsigned before)
 		again_ret_;                                                               \
 	})
 
+/* The list may be bad: that is for the kernel to say. What it would refuse is not looked at. */
 static size_t total(const struct iovec *iov, int n)
 {
+	struct iovec copy[16];
 	size_t sum = 0;
+	int i, part;
 
-	/* What the kernel would refuse is not looked at. */
-	for (int i = 0; i < n && n <= IOV_MAX; i++)
-		sum += iov[i].iov_len;
+	for (; n > 0 && n <= IOV_MAX; n -= part, iov += part) {
+		part = MIN(n, (int)ARRAY_SIZE(copy));
+		if (!pin_copy_in(copy, iov, (size_t)part * sizeof(*copy)))
+			return SSIZE_MAX; /* or this is not allowed: as far as it may be */
+		for (i = 0; i < part; i++)
+			sum += copy[i].iov_len;
+	}
 	return sum;
 }
 
@@ -113,16 +127,16 @@ ssize_t on_preadv2(int fd, const struct iovec *iov, int n, off_t off, int flags)
 }
 
 /* Where `n` bytes that were just written begin. A description in append mode writes at the end
- * wherever it was told to. */
-static off_t written_at(int fd, size_t n, off_t off)
+ * wherever it was told to; `how`, RWF_ flags, may say otherwise. */
+static off_t written_at(int fd, size_t n, off_t off, int how)
 {
 	struct stat st;
 	int flags;
 
 	if (off == CURRENT)
 		return lseek(fd, 0, SEEK_CUR) - (off_t)n;
-	flags = fcntl(fd, F_GETFL);
-	if (flags >= 0 && flags & O_APPEND && fstat(fd, &st) == 0)
+	flags = how & RWF_NOAPPEND ? 0 : fcntl(fd, F_GETFL);
+	if ((how & RWF_APPEND || (flags >= 0 && flags & O_APPEND)) && fstat(fd, &st) == 0)
 		return st.st_size - (off_t)n;
 	return off;
 }
@@ -155,13 +169,14 @@ static void take_into_memory(struct inode_key key, const struct iovec *iov, int 
 	space_unlock(&g);
 }
 
-static void after_write(int fd, const struct iovec *iov, int n, ssize_t ret, off_t off)
+static void after_write(int fd, const struct iovec *iov, int n, ssize_t ret, off_t off, int how)
 {
 	struct inode_key key;
 	int saved = errno;
 
 	if (ret > 0 && sync_fd_staged(fd, &key))
-		take_into_memory(key, iov, n, (size_t)ret, written_at(fd, (size_t)ret, off));
+		take_into_memory(key, iov, n, (size_t)ret,
+				 written_at(fd, (size_t)ret, off, how));
 	errno = saved;
 }
 
@@ -171,7 +186,7 @@ ssize_t on_write(int fd, const void *buf, size_t n)
 	struct iovec iov = { (void *)(uintptr_t)buf, n };
 
 	if (unlikely(anything_staged()))
-		after_write(fd, &iov, 1, ret, CURRENT);
+		after_write(fd, &iov, 1, ret, CURRENT, 0);
 	return ret;
 }
 
@@ -181,7 +196,7 @@ ssize_t on_pwrite(int fd, const void *buf, size_t n, off_t off)
 	struct iovec iov = { (void *)(uintptr_t)buf, n };
 
 	if (unlikely(anything_staged()))
-		after_write(fd, &iov, 1, ret, off);
+		after_write(fd, &iov, 1, ret, off, 0);
 	return ret;
 }
 
@@ -190,7 +205,7 @@ ssize_t on_writev(int fd, const struct iovec *iov, int n)
 	ssize_t ret = AGAIN_AFTER_EXCHANGE(real.writev(fd, iov, n));
 
 	if (unlikely(anything_staged()))
-		after_write(fd, iov, n, ret, CURRENT);
+		after_write(fd, iov, n, ret, CURRENT, 0);
 	return ret;
 }
 
@@ -199,7 +214,7 @@ ssize_t on_pwritev(int fd, const struct iovec *iov, int n, off_t off)
 	ssize_t ret = AGAIN_AFTER_EXCHANGE(real.pwritev(fd, iov, n, off));
 
 	if (unlikely(anything_staged()))
-		after_write(fd, iov, n, ret, off);
+		after_write(fd, iov, n, ret, off, 0);
 	return ret;
 }
 
@@ -208,33 +223,49 @@ ssize_t on_pwritev2(int fd, const struct iovec *iov, int n, off_t off, int flags
 	ssize_t ret = AGAIN_AFTER_EXCHANGE(real.pwritev2(fd, iov, n, off, flags));
 
 	if (unlikely(anything_staged()))
-		after_write(fd, iov, n, ret, off);
+		after_write(fd, iov, n, ret, off, flags);
 	return ret;
 }
 
-/* What the file loses, no segment may keep: it is handed back first. Under a pin that cannot
- * be; then the memory reads zero from there on, as the file will if it grows again. */
-static void before_truncate(struct inode_key key, uint64_t size)
+/* Not by pwrite(): RLIMIT_FSIZE is about the program's own writes. */
+static void clear_from(const struct segment *s, uint64_t size)
 {
-	static const char zeroes[4096];
+	const uint64_t at = MAX(size, s->off) - s->off;
+	char *p;
+
+	if (at >= s->len)
+		return;
+	p = real.mmap(NULL, s->len, PROT_READ | PROT_WRITE, MAP_SHARED, s->memfd, 0);
+	if (p == MAP_FAILED)
+		return;
+	memset(p + at, 0, s->len - at);
+	real.munmap(p, s->len);
+}
+
+/* What the file loses, no segment may keep: it is handed back first. Under a pin that cannot
+ * be; then the memory reads zero from there on, as the file will if it grows again. The file
+ * comes first: the kernel may refuse. */
+static int truncate_staged(int fd, off_t len, struct inode_key key)
+{
+	const uint64_t size = (uint64_t)len;
 	struct space_guard g;
 	struct segment *s;
 	enum reason why;
 	struct file *f;
-	uint64_t at;
+	int ret, saved;
 
 	if (!space_lock(&g))
-		return;
+		return real.ftruncate(fd, len);
 	f = space_file(key, false);
 	while (f && (s = segment_find(f, size, UINT64_MAX)) && stage_retire(s, &why) == 0)
 		f = space_file(key, false);
-	for (s = f ? f->segments : NULL; s; s = s->next)
-		for (at = MAX(size, s->off); at < s->off + s->len;
-		     at += MIN(sizeof(zeroes), s->off + s->len - at))
-			(void)!real.pwrite(s->memfd, zeroes,
-					   MIN(sizeof(zeroes), s->off + s->len - at),
-					   (off_t)(at - s->off));
+	ret = real.ftruncate(fd, len);
+	saved = errno;
+	for (s = f && ret == 0 ? f->segments : NULL; s; s = s->next)
+		clear_from(s, size);
 	space_unlock(&g);
+	errno = saved;
+	return ret;
 }
 
 int on_ftruncate(int fd, off_t len)
@@ -242,7 +273,7 @@ int on_ftruncate(int fd, off_t len)
 	struct inode_key key;
 
 	if (unlikely(anything_staged()) && len >= 0 && sync_fd_staged(fd, &key))
-		before_truncate(key, (uint64_t)len);
+		return truncate_staged(fd, len, key);
 	return real.ftruncate(fd, len);
 }
 
