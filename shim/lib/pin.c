@@ -34,6 +34,7 @@ struct request {
 	struct scratch *scratch;
 	uint64_t path_dev, path_ino; /* of the path copied last */
 	const char *path;
+	bool staged; /* some of it shows a segment already */
 	int verdict; /* what pin_beforehand() returns */
 };
 
@@ -130,6 +131,7 @@ static enum reason check_range(struct request *r, const struct iovec *iov, bool 
 	const uintptr_t end = page_up((uintptr_t)iov->iov_base + iov->iov_len);
 	bool other = false;
 	struct piece *p;
+	struct area *a;
 
 	*ret_offender = false;
 	for (p = piece_at(r, at); at < end; at = p->v.end, p++) {
@@ -137,10 +139,13 @@ static enum reason check_range(struct request *r, const struct iovec *iov, bool 
 			return REASON_NOT_MAPPED;
 		if (p->kind == PIECE_READ_ONLY || !(p->v.flags & VMA_WRITE))
 			return REASON_READ_ONLY;
+		a = areas_first(&space.areas, p->v.start, p->v.end);
 		if (p->kind == PIECE_OFFENDER)
 			*ret_offender = true;
-		else if (!areas_first(&space.areas, p->v.start, p->v.end))
+		else if (!a)
 			other = true; /* not what we staged earlier */
+		else if (a->seg)
+			r->staged = true;
 	}
 	return *ret_offender && other ? REASON_MIXED : REASON_NONE;
 }
@@ -216,8 +221,10 @@ static enum reason check(struct request *r, bool *ret_any)
 		why = check_range(r, &r->iov[i], &offender);
 		*ret_any |= offender;
 	}
+	/* Nothing is in the way, but something is staged: another thread did that after the
+	 * kernel had refused us. */
 	if (why == REASON_NONE && !*ret_any)
-		return REASON_NOT_SHARED_FILE;
+		return r->staged ? REASON_NONE : REASON_NOT_SHARED_FILE;
 	if (why == REASON_NONE && stack_inside(r))
 		return REASON_STACK;
 	return why;
@@ -271,7 +278,7 @@ static bool resolve(struct request *r, struct pin_context *ctx, const struct iov
 		return false;
 	if (why == REASON_NONE)
 		why = check(r, &any);
-	if (why == REASON_NONE && err == 0 && in_memory(r->path))
+	if (why == REASON_NONE && err == 0 && r->path && in_memory(r->path))
 		why = REASON_NOT_SHARED_FILE;
 	if (why == REASON_NONE && options.mode != MODE_STAGE) {
 		r->verdict = options.mode == MODE_DENY ? -EFAULT : 0;
