@@ -18,6 +18,7 @@
 #include "common/util.h"
 #include "lib/log.h"
 #include "lib/real.h"
+#include "lib/space.h"
 
 #ifndef UFFD_USER_MODE_ONLY
 #define UFFD_USER_MODE_ONLY 1
@@ -81,6 +82,7 @@ static void *event_reader(void *arg)
 			      { .fd = s->stop, .events = POLLIN } };
 	struct uffd_msg msg;
 
+	space_join();
 	for (;;) {
 		if (poll(p, 2, -1) < 0)
 			continue;
@@ -211,6 +213,7 @@ static void *operator_thread(void *arg)
 	bool covers;
 	size_t i;
 
+	space_join();
 	s->uffd = uffd_open(&covers);
 	s->stop = eventfd(0, EFD_CLOEXEC);
 	if (s->uffd < 0)

@@ -64,6 +64,10 @@ void space_unlock(struct space_guard *g);
 /* Whether this thread holds the lock. */
 bool space_inside(void);
 
+/* For a thread that works for the one that holds the lock and waits: what an allocator unmaps
+ * while such a thread begins or ends must not wait for the lock. */
+void space_join(void);
+
 /* Whether this process is the one that the records are about. */
 bool space_is_ours(void);
 
