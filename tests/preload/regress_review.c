@@ -1,0 +1,160 @@
+// SPDX-License-Identifier: MIT
+/*
+ * What went wrong once: calls that the kernel refuses, lists that are bad, writes that go where
+ * the flags say, and many threads that want the same.
+ */
+#include "testlib.h"
+
+#include <pthread.h>
+#include <stdatomic.h>
+#include <sys/resource.h>
+#include <sys/uio.h>
+
+#define SIZE	(64 * KIB)
+#define THREADS 8
+
+/* A truncation that the kernel refuses takes nothing away. */
+static void ftruncate__refused(void **state)
+{
+	struct io_uring ring;
+	unsigned char *map;
+	int fd, ro;
+
+	(void)state;
+	make_file("data", SIZE);
+	fd = open_file("data", O_RDWR);
+	ro = open_file("data", O_RDONLY);
+	map = map_fd(fd, SIZE, 0);
+	ring_init(&ring);
+	must_stage(register_one(&ring, map, SIZE));
+	fill(map, SIZE / 2, 0, NEW);
+	errno = 0;
+	assert_int_equal(ftruncate(ro, 0), -1);
+	assert_int_equal(errno, EINVAL);
+	assert_content(map, SIZE / 2, 0, NEW);
+	assert_int_equal(msync(map, SIZE, MS_SYNC), 0);
+	assert_in_file("data", 0, SIZE / 2, NEW);
+	assert_in_file("data", SIZE / 2, SIZE / 2, OLD);
+	io_uring_queue_exit(&ring);
+}
+
+/* Clearing what was cut off is no write of the program's: no SIGXFSZ. */
+static void ftruncate__below_a_limit_on_file_size(void **state)
+{
+	struct rlimit limit;
+	struct io_uring ring;
+	unsigned char *map;
+	int fd;
+
+	(void)state;
+	make_file("data", SIZE);
+	fd = open_file("data", O_RDWR);
+	map = map_fd(fd, SIZE, 0);
+	ring_init(&ring);
+	must_stage(register_one(&ring, map, SIZE));
+	assert_int_equal(getrlimit(RLIMIT_FSIZE, &limit), 0);
+	limit.rlim_cur = SIZE / 4;
+	assert_int_equal(setrlimit(RLIMIT_FSIZE, &limit), 0);
+	assert_int_equal(ftruncate(fd, SIZE / 8), 0);
+	assert_int_equal(file_size("data"), SIZE / 8);
+	assert_content(map, SIZE / 8, 0, OLD);
+	io_uring_queue_exit(&ring);
+}
+
+static void pwritev2__with_append(void **state)
+{
+	unsigned char added[512];
+	struct io_uring ring;
+	unsigned char *map;
+	struct iovec v = iov(added, sizeof(added));
+	int fd;
+
+	(void)state;
+	make_file("data", SIZE);
+	fd = open_file("data", O_RDWR);
+	map = map_fd(fd, SIZE, 0);
+	ring_init(&ring);
+	must_stage(register_one(&ring, map, SIZE));
+	fill(added, sizeof(added), SIZE, NEW);
+	assert_int_equal(pwritev2(fd, &v, 1, 0, RWF_APPEND), sizeof(added));
+	assert_content(map, SIZE, 0, OLD);
+	assert_int_equal(msync(map, SIZE, MS_SYNC), 0);
+	assert_in_file("data", 0, SIZE, OLD);
+	assert_in_file("data", SIZE, sizeof(added), NEW);
+	io_uring_queue_exit(&ring);
+}
+
+static void readv__bad_list(void **state)
+{
+	struct iovec *bad;
+	struct io_uring ring;
+	unsigned char *map;
+	int fd;
+
+	(void)state;
+	make_file("data", SIZE);
+	fd = open_file("data", O_RDWR);
+	map = map_fd(fd, SIZE, 0);
+	ring_init(&ring);
+	must_stage(register_one(&ring, map, SIZE));
+	bad = mmap(NULL, page_size(), PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	assert_ptr_not_equal(bad, MAP_FAILED);
+	errno = 0;
+	assert_int_equal(readv(fd, bad, 2), -1);
+	assert_int_equal(errno, EFAULT);
+	errno = 0;
+	assert_int_equal(preadv(fd, bad, 2, 0), -1);
+	assert_int_equal(errno, EFAULT);
+	io_uring_queue_exit(&ring);
+}
+
+static struct {
+	unsigned char *map;
+	pthread_barrier_t begin;
+	atomic_int refused;
+} many;
+
+static void *register_it(void *arg)
+{
+	struct io_uring ring;
+
+	(void)arg;
+	ring_init(&ring);
+	pthread_barrier_wait(&many.begin);
+	if (register_one(&ring, many.map, SIZE) != 0)
+		atomic_fetch_add(&many.refused, 1);
+	io_uring_queue_exit(&ring);
+	return NULL;
+}
+
+/* All are refused by the kernel at first; one of them stages, and then all must do. */
+static void register__same_range_by_many_threads(void **state)
+{
+	pthread_t thread[THREADS];
+	int fd, i;
+
+	(void)state;
+	make_file("data", SIZE);
+	fd = open_file("data", O_RDWR);
+	many.map = map_fd(fd, SIZE, 0);
+	assert_int_equal(pthread_barrier_init(&many.begin, NULL, THREADS), 0);
+	for (i = 0; i < THREADS; i++)
+		assert_int_equal(pthread_create(&thread[i], NULL, register_it, NULL), 0);
+	for (i = 0; i < THREADS; i++)
+		assert_int_equal(pthread_join(thread[i], NULL), 0);
+	assert_int_equal(many.refused, kernel_refuses() && !with_shim() ? THREADS : 0);
+}
+
+static const struct test cases[] = {
+	TEST(ftruncate__refused),
+	TEST(ftruncate__below_a_limit_on_file_size),
+	TEST(pwritev2__with_append),
+	TEST(readv__bad_list),
+	TEST(register__same_range_by_many_threads),
+	{ 0 },
+};
+
+int main(int argc, char **argv)
+{
+	return test_main(argc, argv, cases, NULL);
+}
