@@ -373,13 +373,18 @@ static int stage_with_margin(struct exchange *x, struct custody *c, struct scrat
 static int stage_gap(struct exchange *x, struct custody *c, struct scratch *scratch)
 {
 	const size_t mark = scratch->used;
-	int err = stage_with_margin(x, c, scratch, 0);
+	int err;
 
+	/* From before the file is read: whatever happens from here on to file or memory, the
+	 * hooks on files look at it when this is done. */
+	atomic_fetch_add(&space.staged, 1);
+	err = stage_with_margin(x, c, scratch, 0);
 	scratch->used = mark;
 	if (err == -EBUSY && x->why == REASON_IN_USE) {
 		err = stage_with_margin(x, c, scratch, LARGEST_FOLIO);
 		scratch->used = mark;
 	}
+	atomic_fetch_sub(&space.staged, 1);
 	return err;
 }
 
