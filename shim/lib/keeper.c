@@ -28,6 +28,8 @@ static struct conversation {
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
 static pthread_cond_t freed = PTHREAD_COND_INITIALIZER;
 
+static uid_t keeper_of; /* whose keeper the open conversations are with */
+
 #define HELLO_TIMEOUT_MS 20000
 
 /* What makes the conversations of one process one client, and a forked child another. */
@@ -119,6 +121,7 @@ static int conversation_open(struct conversation *c, enum reason *ret_why)
 		*ret_why = REASON_NO_FILES;
 		return fd;
 	}
+	keeper_of = geteuid();
 	c->fd = fd;
 	return 0;
 }
@@ -146,7 +149,9 @@ static int take(struct conversation **ret, bool fresh, enum reason *ret_why)
 			else
 				spare = &conversation[i];
 		}
-		if (!c && fresh)
+		/* With other privileges than before it would be another keeper, which knows
+		 * nothing of what is staged. */
+		if (!c && fresh && (!opened || keeper_of == geteuid()))
 			c = spare;
 		if (c || !opened)
 			break;
@@ -196,6 +201,19 @@ struct exchange_of_words {
 	bool fresh;
 };
 
+/* A new conversation may be out of reach: no descriptors left, another root directory, other
+ * privileges. Then those that are open must do. */
+static int take_or_wait(struct conversation **ret, bool fresh, enum reason *ret_why)
+{
+	enum reason why;
+	int err = take(ret, fresh, ret_why);
+
+	if (!err || !fresh || !*ret)
+		return err;
+	give_back(*ret, true);
+	return take(ret, false, &why) ? err : 0;
+}
+
 /* Once. *ret_lost: the keeper went away over it. */
 static int converse(struct exchange_of_words *e, enum reason *ret_why, bool *ret_lost)
 {
@@ -204,7 +222,7 @@ static int converse(struct exchange_of_words *e, enum reason *ret_why, bool *ret
 
 	*ret_lost = false;
 	*ret_why = REASON_NONE;
-	err = take(&c, e->fresh, ret_why);
+	err = take_or_wait(&c, e->fresh, ret_why);
 	if (!err) {
 		err = e->send(c->fd, e->m, e->arg);
 		if (!err)
