@@ -6,6 +6,7 @@
 #include "testlib.h"
 
 #include <pthread.h>
+#include <sched.h>
 #include <stdatomic.h>
 #include <sys/resource.h>
 #include <sys/uio.h>
@@ -145,12 +146,97 @@ static void register__same_range_by_many_threads(void **state)
 	assert_int_equal(many.refused, kernel_refuses() && !with_shim() ? THREADS : 0);
 }
 
+static void *sync_often(void *arg)
+{
+	for (int i = 0; i < 100; i++)
+		if (msync(arg, SIZE, MS_SYNC) < 0)
+			atomic_fetch_add(&many.refused, 1);
+	return NULL;
+}
+
+/* Without a descriptor to be had, threads share what conversations there are. */
+static void msync__many_threads_without_descriptors(void **state)
+{
+	pthread_t thread[THREADS];
+	struct rlimit limit;
+	struct io_uring ring;
+	unsigned char *map;
+	int i;
+
+	(void)state;
+	make_file("data", SIZE);
+	map = map_file("data", SIZE);
+	ring_init(&ring);
+	must_stage(register_one(&ring, map, SIZE));
+	assert_int_equal(getrlimit(RLIMIT_NOFILE, &limit), 0);
+	limit.rlim_cur = 64;
+	assert_int_equal(setrlimit(RLIMIT_NOFILE, &limit), 0);
+	while (dup(STDIN_FILENO) >= 0)
+		;
+	for (i = 0; i < THREADS; i++)
+		assert_int_equal(pthread_create(&thread[i], NULL, sync_often, map), 0);
+	for (i = 0; i < THREADS; i++)
+		assert_int_equal(pthread_join(thread[i], NULL), 0);
+	assert_int_equal(many.refused, 0);
+	io_uring_queue_exit(&ring);
+}
+
+static struct {
+	uint64_t in_file[SIZE / sizeof(uint64_t)]; /* the last that was written to each place */
+	atomic_bool stop;
+	atomic_ulong written;
+} writer;
+
+static void *write_on(void *arg)
+{
+	const int fd = *(int *)arg;
+	const size_t places = ARRAY_SIZE(writer.in_file);
+	size_t at;
+	uint64_t n;
+
+	for (n = 1; !atomic_load(&writer.stop); n++) {
+		at = (n * 512 + n / (places / 512)) % places;
+		if (pwrite(fd, &n, sizeof(n), (off_t)(at * sizeof(n))) != sizeof(n))
+			break;
+		writer.in_file[at] = n;
+		atomic_fetch_add(&writer.written, 1);
+	}
+	return NULL;
+}
+
+/* What is written while the range is being staged is in memory afterwards. */
+static void pwrite__while_staging(void **state)
+{
+	struct io_uring ring;
+	unsigned char *map;
+	pthread_t thread;
+	int fd, ret;
+
+	(void)state;
+	make_file("data", SIZE);
+	fd = open_file("data", O_RDWR);
+	map = map_fd(fd, SIZE, 0);
+	memcpy(writer.in_file, map, SIZE);
+	ring_init(&ring);
+	assert_int_equal(pthread_create(&thread, NULL, write_on, &fd), 0);
+	while (atomic_load(&writer.written) < 1000)
+		sched_yield();
+	ret = register_one(&ring, map, SIZE);
+	atomic_store(&writer.stop, true);
+	assert_int_equal(pthread_join(thread, NULL), 0);
+	must_stage(ret);
+	assert_memory_equal(map, writer.in_file, SIZE);
+	io_uring_queue_exit(&ring);
+}
+
 static const struct test cases[] = {
 	TEST(ftruncate__refused),
 	TEST(ftruncate__below_a_limit_on_file_size),
 	TEST(pwritev2__with_append),
 	TEST(readv__bad_list),
 	TEST(register__same_range_by_many_threads),
+	TEST(msync__many_threads_without_descriptors),
+	TEST(pwrite__while_staging),
 	{ 0 },
 };
 
