@@ -101,7 +101,7 @@ $(call test_program,tests/preload/verbs.c): $(DOUBLE)
 $(call test_program,tests/preload/verbs.c): LDFLAGS += -Wl,-rpath,'$$ORIGIN/../double'
 
 # What runs in the virtual machine, with the real libraries. late.c has to find them by itself.
-RDMA_PROGRAMS := $(BUILD)/tests/rdma/rdma $(BUILD)/tests/rdma/late
+RDMA_PROGRAMS := $(addprefix $(BUILD)/tests/rdma/,rdma late dax)
 RDMA_OBJ := $(call objects,$(wildcard tests/rdma/*.c))
 $(RDMA_OBJ): SANITIZERS =
 $(RDMA_OBJ): ALL_CPPFLAGS += -Itests/lib
@@ -109,6 +109,10 @@ $(RDMA_OBJ): ALL_CPPFLAGS += -Itests/lib
 $(BUILD)/tests/rdma/rdma: $(call objects,tests/rdma/rdma.c tests/rdma/pair.c $(TEST_LIB_SRC))
 	@mkdir -p $(@D)
 	$(CC) $(CFLAGS) $(LDFLAGS) -o $@ $^ -lcmocka -luring -lrdmacm -libverbs
+
+$(BUILD)/tests/rdma/dax: $(call objects,tests/rdma/dax.c)
+	@mkdir -p $(@D)
+	$(CC) $(CFLAGS) $(LDFLAGS) -o $@ $^ -libverbs
 
 $(BUILD)/tests/rdma/late: $(call objects,tests/rdma/late.c $(TEST_LIB_SRC))
 	@mkdir -p $(@D)
@@ -138,6 +142,17 @@ check:
 	@tests/deps build demo check
 	@$(MAKE) --no-print-directory tests WERROR=1
 	@$(RUN_TESTS) $(TESTFLAGS)
+
+# The RDMA tests in their virtual machine; they are part of `check`.
+check-vm:
+	@tests/deps build demo check
+	@$(MAKE) --no-print-directory tests WERROR=1
+	@$(RUN_TESTS) -f 'vm/rdma' $(TESTFLAGS)
+
+# A shell in that machine: docs/rdma.md.
+vm-shell:
+	@$(MAKE) --no-print-directory tests
+	@tests/vm/shell $(VMFLAGS)
 
 # For the inner loop: no other compilers, no valgrind, no fio matrix, ext4 and tmpfs only.
 check-quick:
@@ -188,6 +203,8 @@ help:
 	@echo 'make demo                   the main job, shown with fio'
 	@echo 'make check                  every test; TESTFLAGS="-f PATTERN" for some, V=1 for more'
 	@echo 'make check-quick            the tests that a change of one line needs'
+	@echo 'make check-vm               the RDMA tests, in a virtual machine (part of check)'
+	@echo 'make vm-shell               a shell in it; VMFLAGS="--fs xfs" and the like'
 	@echo 'make lint                   formatting, static analysis, scripts, manual pages'
 	@echo 'make install, uninstall     below PREFIX (now $(PREFIX)), in DESTDIR if given'
 	@echo 'make clean'
@@ -197,6 +214,6 @@ help:
 	@echo 'BUILD=DIR                   another directory for what is built'
 	@echo 'CC, CFLAGS, CPPFLAGS, LDFLAGS as usual'
 
-.PHONY: all tests demo check check-quick lint install uninstall clean help
+.PHONY: all tests demo check check-quick check-vm vm-shell lint install uninstall clean help
 .DELETE_ON_ERROR:
 -include $(shell find $(BUILD) -name '*.d' 2>/dev/null)

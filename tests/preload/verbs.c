@@ -480,7 +480,8 @@ static void rereg_mr__grows_and_changes_access(void **state)
 	assert_device_finds(mr, 0, SIZE, OLD);
 	if (!kernel_refuses())
 		return;
-	/* The second half is held natively. The change is refused, and the MR is what it was. */
+	/* The second half is held natively. The change is refused, and the MR is what it was.
+	 */
 	ret = ibv_rereg_mr(mr, both, NULL, map, SIZE, WRITES);
 	assert_int_equal(ret, IBV_REREG_MR_ERR_INPUT);
 	assert_int_equal(errno, EFAULT);
