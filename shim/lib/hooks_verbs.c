@@ -190,7 +190,7 @@ struct ibv_mr *on_ibv_reg_mr_iova2(struct ibv_pd *pd, void *addr, size_t length,
 
 struct ibv_mr *on_ibv_reg_mr_ex(struct ibv_pd *pd, struct ibv_mr_init_attr *attr)
 {
-	struct verbs_mr_attr a;
+	struct verbs_mr_attr a = { 0 };
 	struct registration r = { .call = "ibv_reg_mr_ex", .pd = pd, .attr = attr };
 
 	if (!enabled || depth || !pin_copy_in(&a, attr, sizeof(a)) ||
