@@ -15,13 +15,14 @@
  *   ABORT    id: forget a segment that is not in force
  *   SYNC     key, off, len (0: to the end), flags: carry changes to the file → -ENOENT if
  *            nothing of it is staged here: then ATTACH
- *   RETIRE   id: no mapping is left in the process: seal, carry the last changes, let go
- *   RELEASE  id: this process has no mapping of the segment any more
- *   ATTACH   key, off, len + descriptor of the file, memfd, ledger: a segment that another
- * keeper had, or that this process inherited → id STATUS   arg[0]: how many segments to skip →
- * a message for each of the next STATUS_PAGE ones, and a last one (`last` is set) with arg[1]
- * set if there are more WAIT     run, arg (ms): until nothing is held for that run any more →
- * error, file
+ *   WROTE    key, off, len: the program has written this to the file, and we to the memory:
+ * what file and memory agree on is not known there RETIRE   id: no mapping is left in the
+ * process: seal, carry the last changes, let go RELEASE  id: this process has no mapping of the
+ * segment any more → -EBUSY if it lives on, mapped by others or pinned ATTACH   key, off, len +
+ * descriptor of the file, memfd, ledger: a segment that another keeper had, or that this
+ * process inherited → id STATUS   arg[0]: how many segments to skip → a message for each of the
+ * next STATUS_PAGE ones, and a last one (`last` is set) with arg[1] set if there are more WAIT
+ * run, arg (ms): until nothing is held for that run any more → error, file
  */
 #ifndef PINSTAGE_PROTO_H
 #define PINSTAGE_PROTO_H
@@ -46,6 +47,7 @@ enum msg_type {
 	MSG_RETIRE,
 	MSG_RELEASE,
 	MSG_ATTACH,
+	MSG_WROTE,
 	MSG_STATUS,
 	MSG_WAIT,
 	MSG_TYPE_MAX
@@ -73,7 +75,7 @@ struct msg {
 /* HELLO: arg[0] = interval in ms, arg[1] = budget in bytes, arg[2] = client's process ID as it
  *        sees itself, arg[3] = a number that all conversations of one process share,
  *        len = how many descriptors it could allow a keeper.
- *        Answer: arg[0] = keeper's process ID.
+ *        Answer: arg[0] = keeper's process ID, arg[1] = a random number of its own.
  * STATUS answers: arg[0] = dirty bytes at the last pass, arg[1] = users, arg[2] = milliseconds
  *        since the last successful pass, arg[3] = state. */
 

@@ -143,7 +143,7 @@ int engine_flush(struct stage *s)
 	struct segment *g;
 	int err = fdatasync(s->fd) < 0 ? -errno : 0;
 
-	LIST_FOREACH (g, &s->segments, link)
+	LIST_FOREACH(g, &s->segments, link)
 		if (g->state != SEGMENT_FILLING)
 			settle(g, err);
 	return err;
@@ -157,4 +157,17 @@ void engine_record_bases(struct segment *g)
 	for (uint64_t p = 0; p < pages; p++)
 		base[p] = digest(g, g->mem + p * page);
 	memset(segment_flags(g), 0, pages);
+}
+
+void engine_forget_bases(struct segment *g, uint64_t off, uint64_t len)
+{
+	const uint64_t lo = MAX(off, g->off), page = page_size();
+	uint64_t end, hi;
+
+	if (__builtin_add_overflow(off, len, &end))
+		end = UINT64_MAX;
+	hi = MIN(end, g->off + g->len);
+	if (lo < hi)
+		memset(segment_flags(g) + (lo - g->off) / page, LEDGER_UNKNOWN,
+		       (hi - g->off + page - 1) / page - (lo - g->off) / page);
 }

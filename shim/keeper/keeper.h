@@ -29,6 +29,7 @@ struct client {
 
 struct conversation {
 	int fd;
+	pid_t pid;	       /* as we see it; 0: not at all */
 	unsigned refs;	       /* epoll's one, and one per request under way */
 	struct client *client; /* after HELLO */
 	bool gone;
@@ -77,9 +78,10 @@ struct stage {
 	TAILQ_ENTRY(stage) ready;
 	bool queued, busy;
 	struct lane *lane;
-	uint64_t next_pass; /* ms, CLOCK_MONOTONIC */
-	uint64_t last_good; /* ms: start of the last pass that wrote all there was */
-	int error;	    /* of the last pass */
+	uint64_t next_pass;   /* ms, CLOCK_MONOTONIC */
+	uint64_t last_good;   /* ms: start of the last pass that wrote all there was */
+	int error;	      /* of the last pass */
+	uint64_t unmapped_at; /* ms: when nobody else had any of the file mapped */
 };
 
 /* A file system's queue: one that is stuck delays nobody else. */
@@ -106,7 +108,8 @@ struct keeper {
 	LIST_HEAD(, waiter) waiters;
 	uint64_t staged; /* bytes, all segments */
 	uint64_t next_id;
-	int event; /* eventfd: tells the main thread that something changed */
+	uint64_t instance; /* tells this keeper from the next */
+	int event;	   /* eventfd: tells the main thread that something changed */
 	unsigned conversations;
 	uint64_t files; /* descriptors that we may have */
 	bool leaving;	/* for somebody who may have more */
@@ -154,11 +157,13 @@ void segment_free(struct segment *g);
 /* lane.c; lock held */
 void lane_post(struct stage *s, struct job *j);
 void lane_post_pass(struct stage *s); /* a background pass, now */
+bool lanes_staffed(void);	      /* false: a queue has nobody to serve it, yet */
 
 /* engine.c: by the worker that has the stage; no lock */
 int engine_sync(struct segment *g, uint64_t off, uint64_t len);
 int engine_flush(struct stage *s); /* fdatasync, and what its failure means */
 void engine_record_bases(struct segment *g);
+void engine_forget_bases(struct segment *g, uint64_t off, uint64_t len);
 
 /* evict.c: likewise */
 struct window { /* of the file, covers the segment; page-aligned */
@@ -167,6 +172,10 @@ struct window { /* of the file, covers the segment; page-aligned */
 };
 int evict_clean(struct segment *g, const struct window *w);
 int evict_commit(struct segment *g, const struct window *w);
+
+/* mappers.c: whether another process than `client` has part of [off, off+len) of the stage's
+ * file mapped shared; by the worker that has the stage */
+bool mapped_elsewhere(struct stage *s, uint64_t off, uint64_t len, pid_t client);
 
 /* requests.c */
 void request_run(struct stage *s, struct job *j); /* by a worker, no lock held */

@@ -61,10 +61,10 @@ static void *worker(void *arg)
 			serve(s);
 			continue;
 		}
-		clock_gettime(CLOCK_REALTIME, &until);
+		clock_gettime(CLOCK_MONOTONIC, &until);
 		until.tv_sec += IDLE_SECONDS;
 		l->idle++;
-		if (pthread_cond_timedwait(&l->wake, &keeper.lock, &until) &&
+		if (pthread_cond_clockwait(&l->wake, &keeper.lock, CLOCK_MONOTONIC, &until) &&
 		    TAILQ_EMPTY(&l->ready)) {
 			l->idle--;
 			break;
@@ -76,30 +76,45 @@ static void *worker(void *arg)
 	return NULL;
 }
 
+static void staff(struct lane *l)
+{
+	pthread_attr_t attr;
+	pthread_t thread;
+
+	pthread_attr_init(&attr);
+	pthread_attr_setdetachstate(&attr, PTHREAD_CREATE_DETACHED);
+	if (pthread_create(&thread, &attr, worker, l) == 0)
+		l->threads++;
+	pthread_attr_destroy(&attr);
+}
+
 void lane_post(struct stage *s, struct job *j)
 {
 	struct lane *l = s->lane;
-	pthread_attr_t attr;
-	pthread_t thread;
 
 	STAILQ_INSERT_TAIL(&s->jobs, j, link);
 	if (s->queued || s->busy)
 		return; /* whoever has it finds the job */
 	s->queued = true;
 	TAILQ_INSERT_TAIL(&l->ready, s, ready);
-	if (l->idle) {
+	if (l->idle)
 		pthread_cond_signal(&l->wake);
-		return;
+	else if (l->threads < THREADS_MOST)
+		staff(l);
+}
+
+/* Threads may be short for a while. */
+bool lanes_staffed(void)
+{
+	struct lane *l;
+	bool all = true;
+
+	LIST_FOREACH(l, &keeper.lanes, link) {
+		if (l->threads == 0 && !TAILQ_EMPTY(&l->ready))
+			staff(l);
+		all &= l->threads > 0 || TAILQ_EMPTY(&l->ready);
 	}
-	if (l->threads == THREADS_MOST)
-		return;
-	pthread_attr_init(&attr);
-	pthread_attr_setdetachstate(&attr, PTHREAD_CREATE_DETACHED);
-	if (pthread_create(&thread, &attr, worker, l) == 0)
-		l->threads++;
-	else if (l->threads == 0)
-		keeper_say("cannot start a thread; work waits");
-	pthread_attr_destroy(&attr);
+	return all;
 }
 
 void lane_post_pass(struct stage *s)

@@ -11,6 +11,7 @@
 #include <string.h>
 #include <sys/file.h>
 #include <sys/prctl.h>
+#include <sys/random.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
 #include <syslog.h>
@@ -195,6 +196,10 @@ int main(int argc, char **argv)
 		return 1;
 	}
 	openlog("pinstage-keeper", LOG_PID, LOG_DAEMON);
+	/* Random, so that a client of an earlier keeper cannot mean what we have now. */
+	if (getrandom(&keeper.instance, sizeof(keeper.instance), 0) < 0 || !keeper.instance)
+		keeper.instance = now_ms() | 1;
+	keeper.next_id = keeper.instance >> 8;
 	listener = rendezvous_listen(dir);
 	if (listener < 0) {
 		keeper_say("cannot listen: %s", strerror(-listener));

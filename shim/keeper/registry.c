@@ -13,7 +13,7 @@ static struct lane *lane_of(uint64_t dev)
 {
 	struct lane *l;
 
-	LIST_FOREACH (l, &keeper.lanes, link)
+	LIST_FOREACH(l, &keeper.lanes, link)
 		if (l->dev == dev)
 			return l;
 	l = xcalloc(1, sizeof(*l));
@@ -28,7 +28,7 @@ struct stage *stage_find(struct inode_key key, bool create)
 {
 	struct stage *s;
 
-	LIST_FOREACH (s, &keeper.stages, link)
+	LIST_FOREACH(s, &keeper.stages, link)
 		if (!inode_key_cmp(s->key, key))
 			return s;
 	if (!create)
@@ -58,8 +58,8 @@ struct segment *segment_by_id(uint64_t id)
 	struct segment *g;
 	struct stage *s;
 
-	LIST_FOREACH (s, &keeper.stages, link)
-		LIST_FOREACH (g, &s->segments, link)
+	LIST_FOREACH(s, &keeper.stages, link)
+		LIST_FOREACH(g, &s->segments, link)
 			if (g->id == id)
 				return g;
 	return NULL;
@@ -69,7 +69,7 @@ struct segment *segment_overlapping(struct stage *s, uint64_t off, uint64_t len)
 {
 	struct segment *g;
 
-	LIST_FOREACH (g, &s->segments, link)
+	LIST_FOREACH(g, &s->segments, link)
 		if (g->off < off + len && g->off + g->len > off)
 			return g;
 	return NULL;
@@ -79,7 +79,7 @@ bool segment_used_by(const struct segment *g, const struct client *c)
 {
 	const struct use *u;
 
-	LIST_FOREACH (u, &g->users, link)
+	LIST_FOREACH(u, &g->users, link)
 		if (u->client == c)
 			return true;
 	return false;
@@ -100,7 +100,7 @@ void segment_unuse(struct segment *g, const struct client *c)
 {
 	struct use *u;
 
-	LIST_FOREACH (u, &g->users, link) {
+	LIST_FOREACH(u, &g->users, link) {
 		if (u->client == c) {
 			LIST_REMOVE(u, link);
 			free(u);

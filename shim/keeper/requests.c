@@ -71,6 +71,8 @@ static int do_stage(struct stage *s, struct job *j, struct segment **ret)
 	err = within_file(s, m->off, m->len);
 	if (err)
 		return refuse(m, err == -EFAULT ? REASON_PAST_EOF : REASON_BAD_RANGE, err);
+	if (mapped_elsewhere(s, m->off, m->len, j->from->pid))
+		return refuse(m, REASON_IN_USE, -EUSERS);
 	pthread_mutex_lock(&keeper.lock);
 	budget = c->budget ? c->budget : budget_default();
 	if (segment_overlapping(s, m->off, m->len))
@@ -205,7 +207,7 @@ static int sync_stage(struct stage *s, uint64_t off, uint64_t len, bool durable)
 	struct segment *g;
 	int err = 0, now;
 
-	LIST_FOREACH (g, &s->segments, link) {
+	LIST_FOREACH(g, &s->segments, link) {
 		if (g->state == SEGMENT_FILLING)
 			continue;
 		now = engine_sync(g, off, len);
@@ -293,13 +295,25 @@ static void let_go(struct stage *s)
 
 static int do_release(struct stage *s, struct job *j, struct segment *g)
 {
-	int err = engine_sync(g, g->off, g->len);
-
+	(void)engine_sync(g, g->off, g->len);
 	pthread_mutex_lock(&keeper.lock);
 	segment_unuse(g, j->from->client);
 	pthread_mutex_unlock(&keeper.lock);
 	let_go(s);
-	return err ? refuse(&j->m, REASON_WRITE_BACK, err) : 0;
+	pthread_mutex_lock(&keeper.lock);
+	g = segment_by_id(j->m.id);
+	pthread_mutex_unlock(&keeper.lock);
+	return g ? refuse(&j->m, REASON_IN_USE, -EBUSY) : 0;
+}
+
+static int do_wrote(struct stage *s, const struct msg *m)
+{
+	struct segment *g;
+
+	LIST_FOREACH(g, &s->segments, link)
+		if (g->state != SEGMENT_FILLING)
+			engine_forget_bases(g, m->off, m->len);
+	return 0;
 }
 
 static struct segment *in_force(struct stage *s, uint64_t id)
@@ -351,6 +365,9 @@ void request_run(struct stage *s, struct job *j)
 		err = sync_stage(s, m->off, m->len ? m->len : UINT64_MAX,
 				 m->flags & SYNC_DURABLE);
 		break;
+	case MSG_WROTE:
+		err = do_wrote(s, m);
+		break;
 	case MSG_RETIRE:
 		g = in_force(s, m->id);
 		err = g ? do_retire(g, j, &memfd) : -ENOENT;
@@ -372,8 +389,8 @@ static uint64_t interval_of(struct stage *s)
 	struct segment *g;
 	struct use *u;
 
-	LIST_FOREACH (g, &s->segments, link)
-		LIST_FOREACH (u, &g->users, link)
+	LIST_FOREACH(g, &s->segments, link)
+		LIST_FOREACH(u, &g->users, link)
 			ms = MIN(ms, u->client->interval_ms);
 	return ms;
 }
@@ -392,7 +409,7 @@ void request_pass(struct stage *s)
 	pthread_mutex_lock(&keeper.lock);
 	next = MAX(interval_of(s), MIN(took * 100, (uint64_t)60000));
 	s->next_pass = now_ms() + next;
-	LIST_FOREACH (g, &s->segments, link)
+	LIST_FOREACH(g, &s->segments, link)
 		if (LIST_EMPTY(&g->users))
 			s->next_pass = MIN(s->next_pass, g->next_try);
 	pthread_mutex_unlock(&keeper.lock);

@@ -32,9 +32,9 @@ static void client_gone(struct client *c)
 	struct stage *s;
 	bool left;
 
-	LIST_FOREACH (s, &keeper.stages, link) {
+	LIST_FOREACH(s, &keeper.stages, link) {
 		left = false;
-		LIST_FOREACH (g, &s->segments, link) {
+		LIST_FOREACH(g, &s->segments, link) {
 			segment_unuse(g, c);
 			left |= LIST_EMPTY(&g->users);
 		}
@@ -70,7 +70,7 @@ static struct client *client_find(uint64_t token)
 {
 	struct client *c;
 
-	LIST_FOREACH (c, &keeper.clients, link)
+	LIST_FOREACH(c, &keeper.clients, link)
 		if (c->token == token)
 			return c;
 	return NULL;
@@ -86,8 +86,8 @@ static bool should_leave(const struct msg *m)
 
 	if (keeper.files >= plenty || m->len <= keeper.files)
 		return keeper.leaving;
-	LIST_FOREACH (s, &keeper.stages, link)
-		LIST_FOREACH (g, &s->segments, link)
+	LIST_FOREACH(s, &keeper.stages, link)
+		LIST_FOREACH(g, &s->segments, link)
 			if (!LIST_EMPTY(&g->users))
 				return false;
 	return true;
@@ -112,6 +112,7 @@ static int hello(struct conversation *c, struct msg *m)
 	k->conversations++;
 	c->client = k;
 	m->arg[0] = (uint64_t)getpid();
+	m->arg[1] = keeper.instance;
 	return 0;
 }
 
@@ -123,8 +124,8 @@ static void status(struct conversation *c, uint64_t skip)
 	struct use *u;
 	struct msg m;
 
-	LIST_FOREACH (s, &keeper.stages, link) {
-		LIST_FOREACH (g, &s->segments, link) {
+	LIST_FOREACH(s, &keeper.stages, link) {
+		LIST_FOREACH(g, &s->segments, link) {
 			if (at++ < skip)
 				continue;
 			if (at > skip + STATUS_PAGE) {
@@ -139,7 +140,7 @@ static void status(struct conversation *c, uint64_t skip)
 			m.run = g->run;
 			m.error = s->error;
 			m.arg[0] = g->dirty;
-			LIST_FOREACH (u, &g->users, link)
+			LIST_FOREACH(u, &g->users, link)
 				m.arg[1]++;
 			m.arg[2] = now_ms() - s->last_good;
 			m.arg[3] = g->state;
@@ -160,8 +161,8 @@ static struct segment *segment_of_run(uint64_t run)
 	struct segment *g, *found = NULL;
 	struct stage *s;
 
-	LIST_FOREACH (s, &keeper.stages, link)
-		LIST_FOREACH (g, &s->segments, link)
+	LIST_FOREACH(s, &keeper.stages, link)
+		LIST_FOREACH(g, &s->segments, link)
 			if (g->run == run && (!found || s->error))
 				found = g;
 	return found;
@@ -221,6 +222,7 @@ static struct stage *stage_of(struct msg *m, int fd, int *ret_err)
 			return NULL;
 		return stage_find(m->key, true);
 	case MSG_SYNC:
+	case MSG_WROTE:
 		return stage_find(m->key, false);
 	case MSG_CLEAN:
 	case MSG_COMMIT:
@@ -306,8 +308,12 @@ static void accept_one(int listener)
 	socklen_t len = sizeof(peer);
 	int fd = accept4(listener, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
 
-	if (fd < 0)
+	if (fd < 0) {
+		/* Out of descriptors: the listener stays readable; do not spin over it. */
+		if (errno == EMFILE || errno == ENFILE)
+			usleep(10 * 1000);
 		return;
+	}
 	if (getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &peer, &len) < 0 ||
 	    (peer.uid != geteuid() && peer.uid != 0)) {
 		close(fd);
@@ -315,6 +321,7 @@ static void accept_one(int listener)
 	}
 	c = xcalloc(1, sizeof(*c));
 	c->fd = fd;
+	c->pid = peer.pid;
 	c->refs = 1;
 	ev.data.ptr = c;
 	if (epoll_ctl(epoll, EPOLL_CTL_ADD, fd, &ev) < 0) {
@@ -333,7 +340,9 @@ static int tick(void)
 	struct stage *s;
 
 	check_waiters();
-	LIST_FOREACH (s, &keeper.stages, link) {
+	if (!lanes_staffed())
+		next = now + 100;
+	LIST_FOREACH(s, &keeper.stages, link) {
 		if (LIST_EMPTY(&s->segments))
 			continue;
 		if (!s->busy && !s->queued && s->next_pass <= now) {
@@ -344,7 +353,7 @@ static int tick(void)
 		if (!s->busy)
 			next = MIN(next, s->next_pass);
 	}
-	LIST_FOREACH (w, &keeper.waiters, link)
+	LIST_FOREACH(w, &keeper.waiters, link)
 		next = MIN(next, w->deadline);
 	if (next == UINT64_MAX)
 		return -1;

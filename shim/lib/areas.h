@@ -7,6 +7,8 @@
 #define PINSTAGE_AREAS_H
 
 #include <bsd/sys/tree.h>
+#include <stdatomic.h>
+#include <stdbool.h>
 #include <stdint.h>
 
 #include "lib/pool.h"
@@ -18,6 +20,7 @@ struct area {
 	RB_ENTRY(area) node;
 	uintptr_t start, end; /* [start, end), page-aligned */
 	uint64_t off;	      /* of `start` in the file, bytes */
+	int fd;		      /* the mapping was made from it; -1: closed since, or not known */
 	struct file *file;
 	struct segment *seg; /* whose memfd stands here; NULL: the file's own mapping */
 	uintptr_t saved;     /* with seg: where the file's own mapping is kept; 0 without */
@@ -28,6 +31,7 @@ RB_HEAD(area_tree, area);
 struct areas {
 	struct area_tree tree;
 	struct pool pool;
+	atomic_uint seq; /* odd while the tree changes */
 };
 
 #define AREAS_INIT                             \
@@ -38,6 +42,11 @@ struct areas {
 /* The first area that overlaps [start, end), or NULL; and the next one after `a` that does. */
 struct area *areas_first(struct areas *m, uintptr_t start, uintptr_t end);
 struct area *areas_next(struct area *a, uintptr_t end);
+
+/* Whether [start, end) overlaps any area; asked without the owner's lock, so that a thread
+ * which holds a lock of its own (an allocator's) need not wait for ours. May say yes for no
+ * reason. */
+bool areas_touched(struct areas *m, uintptr_t start, uintptr_t end);
 
 /* Adds a range that overlaps nothing. Joined to nothing, so that undoing is simple. NULL: no
  * memory. */

@@ -16,6 +16,22 @@
 #include "lib/ownfd.h"
 #include "lib/space.h"
 
+/* Whether a mapping made from fd is left: it keeps the open file description alive anyway, so
+ * that keeping it, too, prolongs nothing (flock). */
+static bool still_mapped(const struct file *f, int fd)
+{
+	bool found = false;
+	struct area *a;
+
+	for (a = areas_first(&space.areas, 0, UINTPTR_MAX); a; a = areas_next(a, UINTPTR_MAX)) {
+		if (a->file == f && a->fd == fd) {
+			a->fd = -1;
+			found = true;
+		}
+	}
+	return found;
+}
+
 /* A watched descriptor goes. POSIX locks go with it natively, so this is the moment to keep one
  * of our own. */
 static void leaving(int fd)
@@ -30,11 +46,10 @@ static void leaving(int fd)
 	ownfd_unwatch(fd);
 	if (fstat(fd, &st) == 0 && S_ISREG(st.st_mode)) {
 		f = space_file((struct inode_key){ st.st_dev, st.st_ino }, false);
-		if (f && f->fd == fd) {
+		if (f && f->fd == fd)
 			f->fd = -1;
-			if (f->areas)
-				custody_park(f, fd);
-		}
+		if (f && still_mapped(f, fd))
+			custody_park(f, fd);
 	}
 	space_unlock(&g);
 	errno = saved;

@@ -141,18 +141,15 @@ static off_t written_at(int fd, size_t n, off_t off, int how)
 	return off;
 }
 
+/* Lock held. Only what the kernel has just read from these buffers is read again. */
 static void take_into_memory(struct inode_key key, const struct iovec *iov, int n, size_t left,
 			     off_t off)
 {
-	struct space_guard g;
-	struct segment *s;
-	struct file *f;
+	struct file *f = space_file(key, false);
 	uint64_t at = (uint64_t)off, lo, hi;
+	struct segment *s;
 
-	if (off < 0 || !space_lock(&g))
-		return;
-	f = space_file(key, false);
-	for (int i = 0; f && i < n && left; i++) {
+	for (int i = 0; f && off >= 0 && i < n && left; i++) {
 		const size_t len = MIN(iov[i].iov_len, left);
 
 		for (s = f->segments; s; s = s->next) {
@@ -166,65 +163,116 @@ static void take_into_memory(struct inode_key key, const struct iovec *iov, int 
 		at += len;
 		left -= len;
 	}
-	space_unlock(&g);
+	if (f && off >= 0 && segment_find(f, (uint64_t)off, at))
+		sync_wrote(key, (uint64_t)off, at - (uint64_t)off);
 }
 
-static void after_write(int fd, const struct iovec *iov, int n, ssize_t ret, off_t off, int how)
+struct writing {
+	int fd;
+	const struct iovec *iov;
+	int n;
+	off_t off;	      /* or CURRENT */
+	int how;	      /* RWF_ flags */
+	bool single, vector2; /* which call it was */
+};
+
+static ssize_t write_to_file(const struct writing *w)
+{
+	if (w->single && w->off == CURRENT)
+		return real.write(w->fd, w->iov->iov_base, w->iov->iov_len);
+	if (w->single)
+		return real.pwrite(w->fd, w->iov->iov_base, w->iov->iov_len, w->off);
+	if (w->vector2)
+		return real.pwritev2(w->fd, w->iov, w->n, w->off, w->how);
+	if (w->off == CURRENT)
+		return real.writev(w->fd, w->iov, w->n);
+	return real.pwritev(w->fd, w->iov, w->n, w->off);
+}
+
+/* Staged while it was written to: whatever of it the staging saw, memory gets all of it. */
+static void follow(const struct writing *w, ssize_t ret, struct inode_key key)
+{
+	if (ret > 0)
+		take_into_memory(key, w->iov, w->n, (size_t)ret,
+				 written_at(w->fd, (size_t)ret, w->off, w->how));
+}
+
+/* The lock is held from before the file is written until memory and keeper know: what is staged
+ * is not given back in between. */
+static ssize_t write_staged(const struct writing *w, struct inode_key key)
+{
+	struct space_guard g;
+	ssize_t ret;
+	int saved;
+
+	if (!space_lock(&g))
+		return write_to_file(w);
+	ret = write_to_file(w);
+	saved = errno;
+	follow(w, ret, key);
+	space_unlock(&g);
+	errno = saved;
+	return ret;
+}
+
+static void after_write(const struct writing *w, ssize_t ret)
 {
 	struct inode_key key;
+	struct space_guard g;
 	int saved = errno;
 
-	if (ret > 0 && sync_fd_staged(fd, &key))
-		take_into_memory(key, iov, n, (size_t)ret,
-				 written_at(fd, (size_t)ret, off, how));
+	if (ret > 0 && sync_fd_staged(w->fd, &key) && space_lock(&g)) {
+		follow(w, ret, key);
+		space_unlock(&g);
+	}
 	errno = saved;
+}
+
+static ssize_t write_anywhere(const struct writing *w)
+{
+	struct inode_key key;
+	ssize_t ret;
+
+	if (unlikely(anything_staged()) && sync_fd_staged(w->fd, &key))
+		return write_staged(w, key);
+	ret = AGAIN_AFTER_EXCHANGE(write_to_file(w));
+	if (unlikely(anything_staged()))
+		after_write(w, ret);
+	return ret;
 }
 
 ssize_t on_write(int fd, const void *buf, size_t n)
 {
-	ssize_t ret = AGAIN_AFTER_EXCHANGE(real.write(fd, buf, n));
 	struct iovec iov = { (void *)(uintptr_t)buf, n };
 
-	if (unlikely(anything_staged()))
-		after_write(fd, &iov, 1, ret, CURRENT, 0);
-	return ret;
+	return write_anywhere(&(struct writing){ fd, &iov, 1, CURRENT, .single = true });
 }
 
 ssize_t on_pwrite(int fd, const void *buf, size_t n, off_t off)
 {
-	ssize_t ret = AGAIN_AFTER_EXCHANGE(real.pwrite(fd, buf, n, off));
 	struct iovec iov = { (void *)(uintptr_t)buf, n };
 
-	if (unlikely(anything_staged()))
-		after_write(fd, &iov, 1, ret, off, 0);
-	return ret;
+	if (unlikely(off == CURRENT)) /* an error, and the original's to tell */
+		return real.pwrite(fd, buf, n, off);
+	return write_anywhere(&(struct writing){ fd, &iov, 1, off, .single = true });
 }
 
 ssize_t on_writev(int fd, const struct iovec *iov, int n)
 {
-	ssize_t ret = AGAIN_AFTER_EXCHANGE(real.writev(fd, iov, n));
-
-	if (unlikely(anything_staged()))
-		after_write(fd, iov, n, ret, CURRENT, 0);
-	return ret;
+	return write_anywhere(
+		&(struct writing){ .fd = fd, .iov = iov, .n = n, .off = CURRENT });
 }
 
 ssize_t on_pwritev(int fd, const struct iovec *iov, int n, off_t off)
 {
-	ssize_t ret = AGAIN_AFTER_EXCHANGE(real.pwritev(fd, iov, n, off));
-
-	if (unlikely(anything_staged()))
-		after_write(fd, iov, n, ret, off, 0);
-	return ret;
+	if (unlikely(off == CURRENT))
+		return real.pwritev(fd, iov, n, off);
+	return write_anywhere(&(struct writing){ .fd = fd, .iov = iov, .n = n, .off = off });
 }
 
 ssize_t on_pwritev2(int fd, const struct iovec *iov, int n, off_t off, int flags)
 {
-	ssize_t ret = AGAIN_AFTER_EXCHANGE(real.pwritev2(fd, iov, n, off, flags));
-
-	if (unlikely(anything_staged()))
-		after_write(fd, iov, n, ret, off, flags);
-	return ret;
+	return write_anywhere(&(struct writing){ fd, iov, n, off, flags, .vector2 = true });
 }
 
 /* Not by pwrite(): RLIMIT_FSIZE is about the program's own writes. */

@@ -18,6 +18,12 @@ static bool tracking(void)
 	return atomic_load_explicit(&space.tracked, memory_order_relaxed) != 0;
 }
 
+/* Asked first and without the lock. */
+static bool concerned(uintptr_t start, size_t len)
+{
+	return tracking() && areas_touched(&space.areas, start, start + page_up(len));
+}
+
 static bool touches(uintptr_t start, size_t len)
 {
 	return areas_first(&space.areas, start, start + len) != NULL;
@@ -35,8 +41,14 @@ static void *record(void *p, size_t len, struct file *f, int fd, uint64_t off)
 	err = space_set(start, end, f, off, &orphans);
 	if (!err && f) {
 		f->fd = fd;
+		areas_first(&space.areas, start, end)->fd = fd;
 		ownfd_watch(fd);
-		err = f->segments ? stage_show(f, start, end) : 0;
+		stage_release_idle(f);
+		err = stage_show(f, start, end);
+		if (err) { /* one was sealed meanwhile: it can go now */
+			stage_release_idle(f);
+			err = stage_show(f, start, end);
+		}
 	}
 	stage_release(orphans);
 	if (!err || !f || !f->segments)
@@ -70,7 +82,8 @@ void *on_mmap(void *addr, size_t len, int prot, int flags, int fd, off_t off)
 	int saved;
 	void *p;
 
-	if (likely((!file && !(fixed && tracking())) || !enabled) || !space_lock(&g))
+	if (likely((!file && !(fixed && concerned((uintptr_t)addr, len))) || !enabled) ||
+	    !space_lock(&g))
 		return real.mmap(addr, len, prot, flags, fd, off);
 	saved = errno;
 	file = file && shared_file(fd, flags, &st);
@@ -108,12 +121,8 @@ int on_munmap(void *addr, size_t len)
 	struct space_guard g;
 	int ret, saved;
 
-	if (likely(!tracking() || !enabled) || !space_lock(&g))
+	if (likely(!concerned(start, len) || !enabled) || !space_lock(&g))
 		return real.munmap(addr, len);
-	if (!touches(start, len)) {
-		space_unlock(&g);
-		return real.munmap(addr, len);
-	}
 	if (pool_reserve(&space.areas.pool, 4)) {
 		space_unlock(&g);
 		errno = ENOMEM;
@@ -140,7 +149,7 @@ int on_mprotect(void *addr, size_t len, int prot)
 	struct space_guard g;
 	int ret, saved;
 
-	if (likely(!tracking() || !enabled) || !space_lock(&g))
+	if (likely(!concerned((uintptr_t)addr, len) || !enabled) || !space_lock(&g))
 		return real.mprotect(addr, len, prot);
 	ret = real.mprotect(addr, len, prot);
 	saved = errno;
@@ -156,7 +165,7 @@ int on_madvise(void *addr, size_t len, int advice)
 	enum reason why;
 	int ret, saved;
 
-	if (likely(!tracking() || !enabled) || !space_lock(&g))
+	if (likely(!concerned((uintptr_t)addr, len) || !enabled) || !space_lock(&g))
 		return real.madvise(addr, len, advice);
 	/* Punching a hole is the file's business: it takes the range back first. */
 	if (advice == MADV_REMOVE)
@@ -203,7 +212,10 @@ void *on_mremap(void *addr, size_t old_len, size_t new_len, int flags, void *to)
 	int saved;
 	void *p;
 
-	if (likely(!tracking() || !enabled) || !space_lock(&g))
+	if (likely(!enabled ||
+		   (!concerned(start, MAX(old_len, 1UL)) &&
+		    !(flags & MREMAP_FIXED && concerned((uintptr_t)to, new_len)))) ||
+	    !space_lock(&g))
 		return real.mremap(addr, old_len, new_len, flags, to);
 	if (pool_reserve(&space.areas.pool, 8)) {
 		p = MAP_FAILED;

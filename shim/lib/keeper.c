@@ -5,6 +5,7 @@
 #include <poll.h>
 #include <pthread.h>
 #include <signal.h>
+#include <stdatomic.h>
 #include <stdbool.h>
 #include <stdlib.h>
 #include <sys/random.h>
@@ -46,6 +47,21 @@ static uint64_t process_token(void)
 	return token;
 }
 
+static uint64_t instance; /* of the keeper that we talk to */
+static atomic_bool changed;
+
+bool keeper_changed(void)
+{
+	return atomic_exchange(&changed, false);
+}
+
+static void meet(uint64_t now)
+{
+	if (instance && instance != now)
+		atomic_store(&changed, true);
+	instance = now;
+}
+
 static int hello(int fd, enum reason *ret_why)
 {
 	struct rlimit files;
@@ -70,6 +86,8 @@ static int hello(int fd, enum reason *ret_why)
 		*ret_why = m.error == -EPERM ? REASON_RENDEZVOUS : REASON_PROTOCOL;
 		err = m.error ? m.error : -EPROTO;
 	}
+	if (!err)
+		meet(m.arg[1]);
 	return err;
 }
 
@@ -240,7 +258,7 @@ static int converse(struct exchange_of_words *e, enum reason *ret_why, bool *ret
 
 static bool repeatable(unsigned type)
 {
-	return type == MSG_SYNC;
+	return type == MSG_SYNC || type == MSG_WROTE;
 }
 
 /* With signals blocked and cancellation off: a thread that leaves in the middle would take the
@@ -260,7 +278,7 @@ static int converse_until_answered(struct exchange_of_words *e, enum reason *ret
 		err = converse(e, ret_why, &lost);
 		/* A keeper that knows nothing of the file has taken the place of one that did.
 		 */
-		lost |= request.type == MSG_SYNC && err == -ENOENT;
+		lost |= repeatable(request.type) && err == -ENOENT;
 		if (!lost || !e->fresh || !repeatable(request.type))
 			break;
 		err = recover(ret_why);
@@ -313,6 +331,7 @@ void keeper_after_fork(void)
 		ownfd_close(conversation[i].fd);
 		conversation[i] = (struct conversation){ .fd = -1 };
 	}
+	atomic_store(&changed, true); /* it knows our parent, not us */
 	lock = (pthread_mutex_t)PTHREAD_MUTEX_INITIALIZER;
 	freed = (pthread_cond_t)PTHREAD_COND_INITIALIZER;
 }

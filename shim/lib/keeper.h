@@ -3,6 +3,7 @@
 #ifndef PINSTAGE_LIB_KEEPER_H
 #define PINSTAGE_LIB_KEEPER_H
 
+#include <stdbool.h>
 #include <stddef.h>
 
 #include "common/proto.h"
@@ -29,6 +30,9 @@ int keeper_call_via(struct msg *m, int (*send)(int sock, struct msg *m, void *ar
 /* As keeper_call(), on a conversation that is open already; -ENOTCONN without. Allocates
  * nothing and takes no lock of anybody else. */
 int keeper_ask(struct msg *m, int *got, enum reason *ret_why);
+
+/* Whether the keeper is another one than before; once. */
+bool keeper_changed(void);
 
 /* In a forked child: the parent's conversations are not ours. */
 void keeper_after_fork(void);

@@ -205,7 +205,7 @@ void space_fd_moved(int from, int to)
 
 	if (!space_lock(&g))
 		return;
-	RB_FOREACH (f, file_tree, &files) {
+	RB_FOREACH(f, file_tree, &files) {
 		for (int i = 0; i < 2; i++)
 			if (f->lot[i] == from)
 				f->lot[i] = to;

@@ -296,8 +296,8 @@ static void record_retired(struct exchange *x)
 
 static int open_segment(struct exchange *x, struct custody *c)
 {
-	int fds[PROTO_FDS] = { -1, -1 }, err;
-	struct msg m;
+	int fds[PROTO_FDS] = { -1, -1, -1 }, err;
+	struct msg m, request;
 
 	msg_init(&m, MSG_STAGE);
 	m.key = c->key;
@@ -310,7 +310,12 @@ static int open_segment(struct exchange *x, struct custody *c)
 		return exchange_fail(&x->why, REASON_NO_MEMORY, -ENOMEM);
 	x->s->off = x->off;
 	x->s->len = x->end - x->off;
+	request = m;
 	err = keeper_call_via(&m, custody_send, c, fds, &x->why);
+	if ((err == -EPIPE || err == -ECONNRESET) && recover(&x->why) == 0) {
+		m = request;
+		err = keeper_call_via(&m, custody_send, c, fds, &x->why);
+	}
 	x->s->memfd = ownfd_adopt(fds[0]);
 	x->s->ledger = ownfd_adopt(fds[1]);
 	if (!err && (x->s->memfd < 0 || x->s->ledger < 0))
@@ -362,6 +367,16 @@ static int stage_with_margin(struct exchange *x, struct custody *c, struct scrat
 	}
 	if (x->s)
 		segment_free(x->s);
+	return err;
+}
+
+/* A keeper that listens and knows of everything that is staged. */
+static int keeper_ready(enum reason *ret_why)
+{
+	int err = keeper_connect(ret_why);
+
+	if (!err && keeper_changed() && space.staged)
+		err = recover(ret_why);
 	return err;
 }
 
@@ -417,7 +432,7 @@ int stage_range(const struct vma *v, const char *path, uint64_t off, uint64_t en
 	if (!x.f)
 		return exchange_fail(ret_why, REASON_NO_MEMORY, -ENOMEM);
 	x.f->areas++;
-	for (err = keeper_connect(ret_why); !err && off < end; off = x.end) {
+	for (err = keeper_ready(ret_why); !err && off < end; off = x.end) {
 		s = segment_find(x.f, off, end);
 		if (s && s->off <= off) {
 			x.end = s->off + s->len;
@@ -619,11 +634,25 @@ static int release(struct segment *s)
 		err = keeper_call(&m, NULL, 0, NULL, &why);
 		if (err != -EPIPE && err != -ECONNRESET && err != -ENOENT)
 			break;
-		if (!s->saved || keeper_connect(&why) < 0 ||
-		    recover_segment(s, s->saved, &why) < 0)
+		if (!s->saved || recover(&why) < 0 || recover_segment(s, s->saved, &why) < 0)
 			break;
 	}
 	return err;
+}
+
+/* Somebody else shows the memory, or a device still writes to it: it stays what the file's
+ * content is, and shows again wherever the file is mapped again. */
+static void keep_idle(struct segment *s)
+{
+	struct file *f = space_file(s->key, true);
+
+	if (!f)
+		return; /* no memory: the keeper has it, and this process will not map it again
+			 */
+	if (s->saved)
+		real.munmap((void *)s->saved, s->saved_len);
+	s->saved = 0;
+	segment_link(f, s);
 }
 
 void stage_release(struct segment *orphans)
@@ -632,7 +661,26 @@ void stage_release(struct segment *orphans)
 
 	while ((s = orphans)) {
 		orphans = s->next;
-		(void)release(s);
-		segment_free(s);
+		if (release(s) == -EBUSY)
+			keep_idle(s);
+		else
+			segment_free(s);
 	}
+}
+
+void stage_release_idle(struct file *f)
+{
+	struct segment *idle = NULL, *s, **at;
+
+	for (at = &f->segments; (s = *at);) {
+		if (s->areas) {
+			at = &s->next;
+			continue;
+		}
+		*at = s->next;
+		atomic_fetch_sub(&space.staged, 1);
+		s->next = idle;
+		idle = s;
+	}
+	stage_release(idle);
 }

@@ -45,8 +45,12 @@ int stage_vma_at(uintptr_t addr, struct vma *ret, char *path, size_t size,
 /* The protection of the mapping at addr, as for mprotect(2); -errno. */
 int stage_prot_at(uintptr_t addr);
 
+/* Tries again to let go of what is staged of f and shows nowhere. Lock held. */
+void stage_release_idle(struct file *f);
+
 /* These segments have no address left in this process: tell the keeper, which syncs them before
- * it answers, and forget them. Lock held or not. */
+ * it answers, and forget them. Those that somebody else uses or a device pins are kept with
+ * their file. Lock held. */
 void stage_release(struct segment *orphans);
 
 #endif

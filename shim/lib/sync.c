@@ -100,6 +100,18 @@ int sync_file(struct inode_key key, uint64_t off, uint64_t end, bool durable)
 	return sync_extent(&e, durable);
 }
 
+void sync_wrote(struct inode_key key, uint64_t off, uint64_t len)
+{
+	enum reason why;
+	struct msg m;
+
+	msg_init(&m, MSG_WROTE);
+	m.key = key;
+	m.off = off;
+	m.len = len;
+	(void)keeper_call(&m, NULL, 0, NULL, &why);
+}
+
 void sync_everything(void)
 {
 	(void)sync_addresses(0, UINTPTR_MAX, false);

@@ -21,6 +21,10 @@ void sync_before_unmap(uintptr_t start, uintptr_t end);
  * staged. */
 int sync_file(struct inode_key key, uint64_t off, uint64_t end, bool durable);
 
+/* The program has written [off, off+len) of a staged file, and so have we to the memory. Lock
+ * held. */
+void sync_wrote(struct inode_key key, uint64_t off, uint64_t len);
+
 /* Everything that is staged in this process: before it ends. */
 void sync_everything(void);
 

@@ -22,6 +22,8 @@
  *   read, write and the like within libc (stdio, ...): libc calls itself without the PLT;
  *   fork: pthread_atfork() serves; vfork, posix_spawn: the child shares our memory and is
  *   recognised by its process ID; exit: the library's destructor serves;
+ *   execl and its like: variadic; what is staged is synced when the keeper sees the end of the
+ *   process, a moment later;
  *   io_uring_enter: completions do not need us, staged memory stays where it is;
  *   ibv_reg_dmabuf_mr, ibv_reg_dm_mr: no memory of the process; ibv_import_mr: pinned already;
  *   rdma_reg_*, riomap: they come through ibv_reg_mr.
@@ -79,6 +81,16 @@
 	H(LIBC, int, fsync, (int fd), (fd), (int)RAW(SYS_fsync, fd)) \
 	H(LIBC, int, fdatasync, (int fd), (fd), (int)RAW(SYS_fdatasync, fd)) \
 	\
+	H(LIBC, int, execve, (const char *path, char *const argv[], char *const envp[]), (path, argv, envp), \
+		(int)RAW(SYS_execve, path, argv, envp)) \
+	H(LIBC, int, execv, (const char *path, char *const argv[]), (path, argv), \
+		(int)RAW(SYS_execve, path, argv, environ)) \
+	H(LIBC, int, execvp, (const char *file, char *const argv[]), (file, argv), \
+		(int)RAW(SYS_execve, file, argv, environ)) \
+	H(LIBC, int, execvpe, (const char *file, char *const argv[], char *const envp[]), (file, argv, envp), \
+		(int)RAW(SYS_execve, file, argv, envp)) \
+	H(LIBC, int, fexecve, (int fd, char *const argv[], char *const envp[]), (fd, argv, envp), \
+		(int)RAW(SYS_execveat, fd, "", argv, envp, 0x1000 /* AT_EMPTY_PATH */)) \
 	N(LIBC, void, _exit, (int status), (status), (void)RAW(SYS_exit_group, status)) \
 	N(LIBC, void, _Exit, (int status), (status), (void)RAW(SYS_exit_group, status)) \
 	\

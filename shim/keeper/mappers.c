@@ -1,0 +1,114 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Who else maps the file? A page that another process maps and has touched is found by
+ * eviction; a mapping that it has not touched yet is not, and would show the file where
+ * everybody else shows the segment. /proc has the mappings of all processes that we may look
+ * into: the user's own, or everybody's for root. Others are outsiders.
+ */
+#include <ctype.h>
+#include <dirent.h>
+#include <linux/kcmp.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/mman.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include "common/cleanup.h"
+#include "common/vmas.h"
+#include "keeper/keeper.h"
+
+#define FRESH_MS 200 /* a process that maps the file later than that is late anyway */
+
+struct look {
+	uint64_t dev, ino; /* as maps has them */
+	uint64_t off, end;
+	uintptr_t probe;
+	bool any;   /* any part of the file */
+	bool range; /* part of the range */
+};
+
+static int probe_each(const struct vma *v, const char *path, void *arg)
+{
+	struct look *l = arg;
+
+	(void)path;
+	if (l->probe < v->start || l->probe >= v->end)
+		return 0;
+	l->dev = v->dev;
+	l->ino = v->ino;
+	return 1;
+}
+
+/* Mappings without any access are those that a forked child has inherited from a client: the
+ * file's own, kept aside. */
+static int mapper_each(const struct vma *v, const char *path, void *arg)
+{
+	struct look *l = arg;
+
+	(void)path;
+	if (v->dev != l->dev || v->ino != l->ino || !(v->flags & VMA_SHARED) ||
+	    !(v->flags & (VMA_READ | VMA_WRITE)))
+		return 0;
+	l->any = true;
+	l->range |= v->off < l->end && v->off + (v->end - v->start) > l->off;
+	return l->range;
+}
+
+/* A child that only borrows the client's address space for a moment (vfork, and the one that
+ * sent us the descriptor) shows the client's own mappings. */
+static bool borrows_from(pid_t pid, pid_t client)
+{
+	return client && syscall(SYS_kcmp, pid, client, KCMP_VM, 0, 0) == 0;
+}
+
+static bool maps_range(struct look *l, pid_t pid, char *buf, size_t size)
+{
+	char path[64];
+
+	snprintf(path, sizeof(path), "/proc/%d/maps", (int)pid);
+	l->range = false;
+	(void)vmas_scan(path, buf, size, mapper_each, l, NULL);
+	return l->range;
+}
+
+static bool look_around(struct look *l, char *buf, size_t size, pid_t client)
+{
+	DIR *proc = opendir("/proc");
+	bool found = false;
+	struct dirent *d;
+	pid_t pid;
+
+	while (proc && !found && (d = readdir(proc))) {
+		pid = isdigit((unsigned char)d->d_name[0]) ? atoi(d->d_name) : 0;
+		if (!pid || pid == client || pid == getpid() || !maps_range(l, pid, buf, size))
+			continue;
+		/* Looked at once more: a child that has just ended borrows nothing now. */
+		found = !borrows_from(pid, client) && maps_range(l, pid, buf, size);
+	}
+	if (proc)
+		closedir(proc);
+	return found;
+}
+
+bool mapped_elsewhere(struct stage *s, uint64_t off, uint64_t len, pid_t client)
+{
+	const size_t size = 64UL * 1024;
+	cleanup_free char *buf = xcalloc(1, size);
+	struct look l = { .off = off, .end = off + len };
+	const uint64_t begun = now_ms();
+	void *probe;
+
+	if (s->unmapped_at && begun - s->unmapped_at < FRESH_MS)
+		return false;
+	probe = mmap(NULL, page_size(), PROT_NONE, MAP_SHARED, s->fd, (off_t)off);
+	if (probe == MAP_FAILED)
+		return true;
+	l.probe = (uintptr_t)probe;
+	(void)vmas_scan(VMAS_MAPS, buf, size, probe_each, &l, NULL);
+	munmap(probe, page_size());
+	if (look_around(&l, buf, size, client))
+		return true;
+	s->unmapped_at = l.any ? 0 : begun;
+	return false;
+}
