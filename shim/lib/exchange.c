@@ -6,6 +6,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/mman.h>
+#include <time.h>
 
 #include "lib/policy.h"
 #include "lib/real.h"
@@ -150,6 +151,23 @@ int exchange_prot(unsigned flags)
 	       (flags & VMA_EXEC ? PROT_EXEC : 0);
 }
 
+/* While the keeper tries the last word (F_SEAL_WRITE), the kernel lets nobody map the memory, for
+ * up to some tenths of a second. A seal that is there stays. */
+static void *map_writable(int memfd, size_t len, int prot, off_t at)
+{
+	const struct timespec pause = { .tv_nsec = 2 * 1000 * 1000 };
+	void *m;
+
+	for (int tries = 0; tries < 1000; tries++) {
+		m = real.mmap(NULL, len, prot, MAP_SHARED, memfd, at);
+		if (m != MAP_FAILED || errno != EPERM ||
+		    fcntl(memfd, F_GET_SEALS) & F_SEAL_WRITE)
+			break;
+		nanosleep(&pause, NULL);
+	}
+	return m;
+}
+
 void *exchange_map_segment(struct exchange *x, const struct place *p)
 {
 	const off_t at = (off_t)(p->off - x->s->off);
@@ -158,7 +176,7 @@ void *exchange_map_segment(struct exchange *x, const struct place *p)
 	void *m;
 
 	if (p->flags & VMA_MAYWRITE) {
-		m = real.mmap(NULL, p->span.len, prot, MAP_SHARED, x->s->memfd, at);
+		m = map_writable(x->s->memfd, p->span.len, prot, at);
 	} else {
 		if (x->memfd_ro < 0) {
 			snprintf(name, sizeof(name), "/proc/self/fd/%d", x->s->memfd);
