@@ -1,0 +1,124 @@
+/* SPDX-License-Identifier: MIT */
+/* File and memory stay one, in corners where they once were two. */
+#include <sys/file.h>
+
+#include "testlib.h"
+
+#define SIZE (64 * KIB)
+
+/* A parent that maps the range and has not touched it yet would see the file where the child
+ * sees its staged memory, and each would overwrite the other. */
+static void fork__untouched_mapping_of_parent(void **state)
+{
+	struct io_uring ring;
+	unsigned char *map;
+	int status;
+	pid_t pid;
+
+	(void)state;
+	make_file("data", SIZE);
+	map = map_file("data", SIZE);
+	pid = fork();
+	assert_true(pid >= 0);
+	if (pid == 0) {
+		ring_init(&ring);
+		_exit(register_one(&ring, map, SIZE) == (kernel_refuses() ? -EFAULT : 0) ? 0
+											 : 1);
+	}
+	assert_int_equal(waitpid(pid, &status, 0), pid);
+	assert_int_equal(status, 0);
+	if (kernel_refuses())
+		assert_refused_once();
+	map[0] = 'p';
+	assert_int_equal(msync(map, SIZE, MS_SYNC), 0);
+}
+
+/* The pin outlives the mapping; a new mapping shows what the device goes on writing to. */
+static void mmap__again_while_registered(void **state)
+{
+	struct io_uring ring;
+	unsigned char *map, *again;
+	int fd;
+
+	(void)state;
+	make_file("data", SIZE);
+	fd = open_file("data", O_RDWR);
+	map = map_fd(fd, SIZE, 0);
+	ring_init(&ring);
+	must_stage(register_one(&ring, map, SIZE));
+	assert_int_equal(munmap(map, SIZE), 0);
+	again = mmap(map, SIZE, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_FIXED, fd, 0);
+	assert_ptr_equal(again, map);
+	device_writes(&ring, again, SIZE / 2, 0);
+	assert_content(again, SIZE / 2, 0, DEVICE);
+	fill(again + SIZE / 2, SIZE / 2, SIZE / 2, NEW);
+	assert_int_equal(msync(again, SIZE, MS_SYNC), 0);
+	assert_in_file("data", 0, SIZE / 2, DEVICE);
+	assert_in_file("data", SIZE / 2, SIZE / 2, NEW);
+	io_uring_queue_exit(&ring);
+	assert_int_equal(munmap(again, SIZE), 0);
+	assert_in_file("data", 0, SIZE / 2, DEVICE);
+	assert_in_file("data", SIZE / 2, SIZE / 2, NEW);
+	close(fd);
+}
+
+/* Memory that goes back to what it was when file and memory last agreed is not what the file
+ * has, if the file was written to in between. */
+static void write__then_old_content_stored(void **state)
+{
+	struct io_uring ring;
+	unsigned char *map, copy[4096];
+	int fd;
+
+	(void)state;
+	make_file("data", SIZE);
+	fd = open_file("data", O_RDWR);
+	map = map_fd(fd, SIZE, 0);
+	ring_init(&ring);
+	must_stage(register_one(&ring, map, SIZE));
+	assert_int_equal(msync(map, SIZE, MS_SYNC), 0);
+	fill(copy, sizeof(copy), 0, NEW);
+	assert_int_equal(pwrite(fd, copy, sizeof(copy), 0), sizeof(copy));
+	assert_content(map, sizeof(copy), 0, NEW);
+	fill(map, sizeof(copy), 0, OLD);
+	assert_int_equal(msync(map, SIZE, MS_SYNC), 0);
+	assert_in_file("data", 0, SIZE, OLD);
+	io_uring_queue_exit(&ring);
+	close(fd);
+}
+
+/* Natively a lock of flock(2) ends with the last descriptor if no mapping made from it is left.
+ */
+static void flock__ends_with_descriptor(void **state)
+{
+	int held, other, fd;
+	unsigned char *map, *kept;
+
+	(void)state;
+	make_file("data", SIZE);
+	fd = open_file("data", O_RDWR);
+	kept = map_fd(fd, SIZE, 0); /* the file stays mapped, through another description */
+	held = open_file("data", O_RDWR);
+	map = map_fd(held, SIZE, 0);
+	assert_int_equal(flock(held, LOCK_EX), 0);
+	assert_int_equal(munmap(map, SIZE), 0);
+	assert_int_equal(close(held), 0);
+	other = open_file("data", O_RDWR);
+	assert_int_equal(flock(other, LOCK_EX | LOCK_NB), 0);
+	close(other);
+	close(fd);
+	assert_int_equal(munmap(kept, SIZE), 0);
+}
+
+int main(int argc, char **argv)
+{
+	static const struct test cases[] = {
+		TEST(fork__untouched_mapping_of_parent),
+		TEST(mmap__again_while_registered),
+		TEST(write__then_old_content_stored),
+		TEST(flock__ends_with_descriptor),
+		{ 0 },
+	};
+
+	return test_main(argc, argv, cases, NULL);
+}
