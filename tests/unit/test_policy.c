@@ -37,6 +37,7 @@ static void classify__by_flags_and_path(void **state)
 		{ RW | VMA_SHARED, 1042, "/SYSV5100abcd (deleted)", PIECE_OTHER },
 		/* Shared anonymous memory with a name (Linux 6.2), and in huge pages. */
 		{ RW | VMA_SHARED, 1042, "[anon_shmem:ring]", PIECE_OTHER },
+		{ RW | VMA_SHARED, 1042, "anon_inode:[io_uring]", PIECE_OTHER },
 		{ RW | VMA_SHARED, 1042, "/anon_hugepage (deleted)", PIECE_OTHER },
 	};
 
