@@ -151,8 +151,8 @@ int exchange_prot(unsigned flags)
 	       (flags & VMA_EXEC ? PROT_EXEC : 0);
 }
 
-/* While the keeper tries the last word (F_SEAL_WRITE), the kernel lets nobody map the memory, for
- * up to some tenths of a second. A seal that is there stays. */
+/* While the keeper tries the last word (F_SEAL_WRITE), the kernel lets nobody map the memory,
+ * for up to some tenths of a second. A seal that is there stays. */
 static void *map_writable(int memfd, size_t len, int prot, off_t at)
 {
 	const struct timespec pause = { .tv_nsec = 2 * 1000 * 1000 };

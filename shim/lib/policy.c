@@ -45,8 +45,9 @@ enum piece_kind policy_classify(const struct vma *v, const char *path)
 		return PIECE_OTHER;
 	/* memfds, SysV and anonymous shared memory (with a name, or in huge pages) and what
 	 * lies behind anonymous inodes (a ring) have an inode, too, but no file system. */
-	if (path[0] != '/' || !strncmp(path, "/memfd:", 7) || !strncmp(path, "/dev/zero", 9) ||
-	    !strncmp(path, "/SYSV", 5) || !strncmp(path, "/anon_hugepage", 14))
+	if (!strncmp(path, "/memfd:", 7) || !strncmp(path, "/dev/zero", 9) ||
+	    !strncmp(path, "/SYSV", 5) || !strncmp(path, "/anon_hugepage", 14) ||
+	    !strncmp(path, "[anon_shmem:", 12) || !strncmp(path, "anon_inode:", 11))
 		return PIECE_OTHER;
 	return v->flags & VMA_WRITE ? PIECE_OFFENDER : PIECE_READ_ONLY;
 }
