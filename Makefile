@@ -160,6 +160,13 @@ check-quick:
 	@$(MAKE) --no-print-directory tests
 	@$(RUN_TESTS) --quick $(TESTFLAGS)
 
+# The storm through everything, on every file system and as an unprivileged user, SOAK seconds each.
+SOAK ?= 600
+soak:
+	@tests/deps build demo check
+	@$(MAKE) --no-print-directory tests
+	@STORM_SECONDS=$(SOAK) $(RUN_TESTS) -j 1 -f preload/storm
+
 C_FILES = $(shell git ls-files '*.c' '*.h' 2>/dev/null || find * -name '*.[ch]')
 SCRIPTS = $(shell grep -lrIE '^\#! ?/(usr/)?bin/(env )?(ba)?sh' .ci tests) $(wildcard tests/lib/*.sh)
 MAN_PAGES = $(wildcard man/*.[178])
@@ -203,6 +210,7 @@ help:
 	@echo 'make demo                   the main job, shown with fio'
 	@echo 'make check                  every test; TESTFLAGS="-f PATTERN" for some, V=1 for more'
 	@echo 'make check-quick            the tests that a change of one line needs'
+	@echo 'make soak SOAK=600          the storm, that many seconds on each file system'
 	@echo 'make check-vm               the RDMA tests, in a virtual machine (part of check)'
 	@echo 'make vm-shell               a shell in it; VMFLAGS="--fs xfs" and the like'
 	@echo 'make lint                   formatting, static analysis, scripts, manual pages'
@@ -214,6 +222,6 @@ help:
 	@echo 'BUILD=DIR                   another directory for what is built'
 	@echo 'CC, CFLAGS, CPPFLAGS, LDFLAGS as usual'
 
-.PHONY: all tests demo check check-quick check-vm vm-shell lint install uninstall clean help
+.PHONY: all tests demo check check-quick soak check-vm vm-shell lint install uninstall clean help
 .DELETE_ON_ERROR:
 -include $(shell find $(BUILD) -name '*.d' 2>/dev/null)
