@@ -160,6 +160,14 @@ check-quick:
 	@$(MAKE) --no-print-directory tests
 	@$(RUN_TESTS) --quick $(TESTFLAGS)
 
+BENCH := $(BUILD)/tests/bench/hooks $(BUILD)/tests/bench/register
+$(BENCH): $(BUILD)/tests/bench/%: $(BUILD)/obj/tests/bench/%.o
+	@mkdir -p $(@D)
+	$(CC) $(CFLAGS) $(LDFLAGS) -o $@ $^ -luring
+
+bench: all $(BENCH)
+	@BUILD='$(abspath $(BUILD))' tests/bench/run
+
 # The storm through everything, on every file system and as an unprivileged user, SOAK seconds each.
 SOAK ?= 600
 soak:
@@ -210,6 +218,7 @@ help:
 	@echo 'make demo                   the main job, shown with fio'
 	@echo 'make check                  every test; TESTFLAGS="-f PATTERN" for some, V=1 for more'
 	@echo 'make check-quick            the tests that a change of one line needs'
+	@echo 'make bench                  what the library costs, side by side'
 	@echo 'make soak SOAK=600          the storm, that many seconds on each file system'
 	@echo 'make check-vm               the RDMA tests, in a virtual machine (part of check)'
 	@echo 'make vm-shell               a shell in it; VMFLAGS="--fs xfs" and the like'
@@ -222,6 +231,6 @@ help:
 	@echo 'BUILD=DIR                   another directory for what is built'
 	@echo 'CC, CFLAGS, CPPFLAGS, LDFLAGS as usual'
 
-.PHONY: all tests demo check check-quick soak check-vm vm-shell lint install uninstall clean help
+.PHONY: all tests demo check check-quick bench soak check-vm vm-shell lint install uninstall clean help
 .DELETE_ON_ERROR:
 -include $(shell find $(BUILD) -name '*.d' 2>/dev/null)
