@@ -7,7 +7,9 @@
  * exactly: an addition lost, a value that goes back, a read that fails or lands nowhere ends
  * it.
  *
- *   storm_curtain FILE [SWAPS [KIB]]
+ *   storm_curtain FILE [SWAPS [KIB [SECONDS]]]
+ *
+ * ends after SWAPS, or after SECONDS on a machine that is busy with other things.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -20,6 +22,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "lib/curtain.h"
@@ -202,15 +205,17 @@ int main(int argc, char **argv)
 						 reader, preader, preader };
 	static const uintptr_t number[] = { 0, 1, 0, 1, 0, 0, 1 };
 	unsigned long swaps, done, sum = 0, before;
+	time_t seconds, begun;
 	pthread_t thread[THREADS];
 	size_t i;
 
 	if (argc < 2) {
-		fprintf(stderr, "usage: storm_curtain FILE [SWAPS [KIB]]\n");
+		fprintf(stderr, "usage: storm_curtain FILE [SWAPS [KIB [SECONDS]]]\n");
 		return 2;
 	}
 	swaps = argc > 2 ? strtoul(argv[2], NULL, 10) : 2000;
 	len = argc > 3 ? strtoul(argv[3], NULL, 10) * 1024 : len;
+	seconds = argc > 4 ? atol(argv[4]) : 100;
 	file = open(argv[1], O_RDWR | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
 	require(file >= 0 && ftruncate(file, (off_t)len) == 0, argv[1]);
 	memfd = memfd_create("staging", MFD_CLOEXEC);
@@ -224,7 +229,8 @@ int main(int argc, char **argv)
 	for (i = 0; i < THREADS; i++)
 		require(pthread_create(&thread[i], NULL, role[i], (void *)number[i]) == 0,
 			"pthread_create");
-	for (done = 0; done < swaps && !errors; done++) {
+	begun = time(NULL);
+	for (done = 0; done < swaps && !errors && time(NULL) - begun < seconds; done++) {
 		before = atomic_load(&preads);
 		swap_once(file, memfd, give_up);
 		swap_once(file, memfd, to_memfd);
