@@ -215,7 +215,7 @@ int main(int argc, char **argv)
 	}
 	swaps = argc > 2 ? strtoul(argv[2], NULL, 10) : 2000;
 	len = argc > 3 ? strtoul(argv[3], NULL, 10) * 1024 : len;
-	seconds = argc > 4 ? atol(argv[4]) : 100;
+	seconds = argc > 4 ? atol(argv[4]) : 40;
 	file = open(argv[1], O_RDWR | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
 	require(file >= 0 && ftruncate(file, (off_t)len) == 0, argv[1]);
 	memfd = memfd_create("staging", MFD_CLOEXEC);
