@@ -642,27 +642,35 @@ static int release(struct segment *s)
 
 /* Somebody else shows the memory, or a device still writes to it: it stays what the file's
  * content is, and shows again wherever the file is mapped again. */
-static void keep_idle(struct segment *s)
+static void keep_idle(struct segment *s, int err)
 {
 	struct file *f = space_file(s->key, true);
 
 	if (!f)
-		return; /* no memory: the keeper has it, and this process will not map it again
-			 */
-	if (s->saved)
+		return; /* no memory: this process will not map it again */
+	if (err == -EBUSY && s->saved) {
 		real.munmap((void *)s->saved, s->saved_len);
-	s->saved = 0;
+		s->saved = 0;
+	}
 	segment_link(f, s);
 }
 
 void stage_release(struct segment *orphans)
 {
 	struct segment *s;
+	int err;
 
 	while ((s = orphans)) {
 		orphans = s->next;
-		if (release(s) == -EBUSY)
-			keep_idle(s);
+		err = release(s);
+		if (err && err != -ENOENT && err != -EBUSY)
+			log_event(
+				EV_ERROR,
+				"offset=%lu len=%lu errno=%d reason=\"no keeper can be had; what "
+				"was changed there may not be in the file\" remedy=\"%s\"",
+				s->off, s->len, -err, reason_remedy(REASON_NO_KEEPER));
+		if (err && err != -ENOENT)
+			keep_idle(s, err);
 		else
 			segment_free(s);
 	}
