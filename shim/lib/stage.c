@@ -20,7 +20,6 @@
 #include "lib/recover.h"
 #include "lib/wake.h"
 
-#define SCAN_BUFFER   (64UL * 1024)
 #define FILL_CHUNK    (1UL << 20)
 #define LARGEST_FOLIO (2UL << 20)
 #define PATIENCE_MS   2000 /* for direct I/O under way */
@@ -532,49 +531,6 @@ static int show_segment(struct exchange *x)
 	return err;
 }
 
-struct first_vma {
-	uintptr_t addr;
-	struct vma *v;
-	char *path;
-	size_t size;
-};
-
-static int first_vma_each(const struct vma *v, const char *path, void *arg)
-{
-	struct first_vma *f = arg;
-
-	if (f->addr < v->start || f->addr >= v->end)
-		return 0;
-	*f->v = *v;
-	if (f->path)
-		snprintf(f->path, f->size, "%s", path);
-	return 1;
-}
-
-int stage_vma_at(uintptr_t addr, struct vma *ret, char *path, size_t size,
-		 struct scratch *scratch)
-{
-	struct first_vma first = { addr, ret, path, size };
-	char *buf = scratch_get(scratch, SCAN_BUFFER);
-
-	if (!buf || vmas_scan(VMAS_MAPS, buf, SCAN_BUFFER, first_vma_each, &first, NULL) != 1)
-		return -ENOMEM;
-	return 0;
-}
-
-int stage_prot_at(uintptr_t addr)
-{
-	struct scratch scratch;
-	struct vma v;
-	int err;
-
-	if (scratch_open(&scratch) < 0)
-		return -ENOMEM;
-	err = stage_vma_at(addr, &v, NULL, 0, &scratch);
-	scratch_close(&scratch);
-	return err ? err : exchange_prot(v.flags);
-}
-
 int stage_show(struct file *f, uintptr_t start, uintptr_t end)
 {
 	struct area *a = areas_first(&space.areas, start, end);
@@ -609,86 +565,4 @@ int stage_show(struct file *f, uintptr_t start, uintptr_t end)
 	}
 	scratch_close(&whole);
 	return err;
-}
-
-struct segment *stage_at(uintptr_t start, uintptr_t end)
-{
-	struct area *a;
-
-	for (a = areas_first(&space.areas, start, end); a; a = areas_next(a, end))
-		if (a->seg)
-			return a->seg;
-	return NULL;
-}
-
-/* The keeper may have died since: then another one learns of the segment, to let go of it. */
-static int release(struct segment *s)
-{
-	enum reason why;
-	struct msg m;
-	int err = 0;
-
-	for (int tries = 0; tries < 3; tries++) {
-		msg_init(&m, MSG_RELEASE);
-		m.id = s->id;
-		err = keeper_call(&m, NULL, 0, NULL, &why);
-		if (err != -EPIPE && err != -ECONNRESET && err != -ENOENT)
-			break;
-		if (!s->saved || recover(&why) < 0 || recover_segment(s, s->saved, &why) < 0)
-			break;
-	}
-	return err;
-}
-
-/* Somebody else shows the memory, or a device still writes to it: it stays what the file's
- * content is, and shows again wherever the file is mapped again. */
-static void keep_idle(struct segment *s, int err)
-{
-	struct file *f = space_file(s->key, true);
-
-	if (!f)
-		return; /* no memory: this process will not map it again */
-	if (err == -EBUSY && s->saved) {
-		real.munmap((void *)s->saved, s->saved_len);
-		s->saved = 0;
-	}
-	segment_link(f, s);
-}
-
-void stage_release(struct segment *orphans)
-{
-	struct segment *s;
-	int err;
-
-	while ((s = orphans)) {
-		orphans = s->next;
-		err = release(s);
-		if (err && err != -ENOENT && err != -EBUSY)
-			log_event(
-				EV_ERROR,
-				"offset=%lu len=%lu errno=%d reason=\"no keeper can be had; what "
-				"was changed there may not be in the file\" remedy=\"%s\"",
-				s->off, s->len, -err, reason_remedy(REASON_NO_KEEPER));
-		if (err && err != -ENOENT)
-			keep_idle(s, err);
-		else
-			segment_free(s);
-	}
-}
-
-void stage_release_idle(struct file *f)
-{
-	struct segment *idle = NULL, *s, **at;
-
-	for (at = &f->segments; (s = *at);) {
-		if (s->areas) {
-			at = &s->next;
-			continue;
-		}
-		*at = s->next;
-		atomic_fetch_sub(&space.staged, 1);
-		s->next = idle;
-		idle = s;
-	}
-	stage_release(idle);
 }

@@ -1,0 +1,62 @@
+/* SPDX-License-Identifier: MIT */
+/* What stands at an address: in our records, and in the kernel's. */
+#include <errno.h>
+#include <stdio.h>
+
+#include "lib/exchange.h"
+#include "lib/stage.h"
+
+#define SCAN_BUFFER (64UL * 1024)
+
+struct first_vma {
+	uintptr_t addr;
+	struct vma *v;
+	char *path;
+	size_t size;
+};
+
+static int first_vma_each(const struct vma *v, const char *path, void *arg)
+{
+	struct first_vma *f = arg;
+
+	if (f->addr < v->start || f->addr >= v->end)
+		return 0;
+	*f->v = *v;
+	if (f->path)
+		snprintf(f->path, f->size, "%s", path);
+	return 1;
+}
+
+int stage_vma_at(uintptr_t addr, struct vma *ret, char *path, size_t size,
+		 struct scratch *scratch)
+{
+	struct first_vma first = { addr, ret, path, size };
+	char *buf = scratch_get(scratch, SCAN_BUFFER);
+
+	if (!buf || vmas_scan(VMAS_MAPS, buf, SCAN_BUFFER, first_vma_each, &first, NULL) != 1)
+		return -ENOMEM;
+	return 0;
+}
+
+int stage_prot_at(uintptr_t addr)
+{
+	struct scratch scratch;
+	struct vma v;
+	int err;
+
+	if (scratch_open(&scratch) < 0)
+		return -ENOMEM;
+	err = stage_vma_at(addr, &v, NULL, 0, &scratch);
+	scratch_close(&scratch);
+	return err ? err : exchange_prot(v.flags);
+}
+
+struct segment *stage_at(uintptr_t start, uintptr_t end)
+{
+	struct area *a;
+
+	for (a = areas_first(&space.areas, start, end); a; a = areas_next(a, end))
+		if (a->seg)
+			return a->seg;
+	return NULL;
+}

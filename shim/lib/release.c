@@ -1,0 +1,82 @@
+/* SPDX-License-Identifier: MIT */
+/* Letting go of segments that show nowhere in this process any more. */
+#include <errno.h>
+#include <sys/mman.h>
+
+#include "lib/keeper.h"
+#include "lib/log.h"
+#include "lib/real.h"
+#include "lib/recover.h"
+#include "lib/stage.h"
+
+/* The keeper may have died since: then another one learns of the segment, to let go of it. */
+static int release(struct segment *s)
+{
+	enum reason why;
+	struct msg m;
+	int err = 0;
+
+	for (int tries = 0; tries < 3; tries++) {
+		msg_init(&m, MSG_RELEASE);
+		m.id = s->id;
+		err = keeper_call(&m, NULL, 0, NULL, &why);
+		if (err != -EPIPE && err != -ECONNRESET && err != -ENOENT)
+			break;
+		if (!s->saved || recover(&why) < 0 || recover_segment(s, s->saved, &why) < 0)
+			break;
+	}
+	return err;
+}
+
+/* Somebody else shows the memory, or a device still writes to it: it stays what the file's
+ * content is, and shows again wherever the file is mapped again. */
+static void keep_idle(struct segment *s, int err)
+{
+	struct file *f = space_file(s->key, true);
+
+	if (!f)
+		return; /* no memory: this process will not map it again */
+	if (err == -EBUSY && s->saved) {
+		real.munmap((void *)s->saved, s->saved_len);
+		s->saved = 0;
+	}
+	segment_link(f, s);
+}
+
+void stage_release(struct segment *orphans)
+{
+	struct segment *s;
+	int err;
+
+	while ((s = orphans)) {
+		orphans = s->next;
+		err = release(s);
+		if (err && err != -ENOENT && err != -EBUSY)
+			log_event(
+				EV_ERROR,
+				"offset=%lu len=%lu errno=%d reason=\"no keeper can be had; what "
+				"was changed there may not be in the file\" remedy=\"%s\"",
+				s->off, s->len, -err, reason_remedy(REASON_NO_KEEPER));
+		if (err && err != -ENOENT)
+			keep_idle(s, err);
+		else
+			segment_free(s);
+	}
+}
+
+void stage_release_idle(struct file *f)
+{
+	struct segment *idle = NULL, *s, **at;
+
+	for (at = &f->segments; (s = *at);) {
+		if (s->areas) {
+			at = &s->next;
+			continue;
+		}
+		*at = s->next;
+		atomic_fetch_sub(&space.staged, 1);
+		s->next = idle;
+		idle = s;
+	}
+	stage_release(idle);
+}
