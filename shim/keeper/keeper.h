@@ -177,12 +177,14 @@ int evict_commit(struct segment *g, const struct window *w);
  * file mapped shared; by the worker that has the stage */
 bool mapped_elsewhere(struct stage *s, uint64_t off, uint64_t len, pid_t client);
 
-/* requests.c */
-void request_run(struct stage *s, struct job *j); /* by a worker, no lock held */
+/* By a worker, no lock held. requests.c, passes.c */
+void request_run(struct stage *s, struct job *j);
 void request_pass(struct stage *s);
 
 /* server.c */
 int server_run(int listener, uint64_t idle_exit_ms);
+
+/* clients.c */
 void conversation_put(struct conversation *c); /* lock held */
 void answer(struct conversation *c, struct msg *m, const int *fds, size_t n);
 

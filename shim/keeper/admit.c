@@ -1,0 +1,136 @@
+/* SPDX-License-Identifier: MIT */
+/* How segments come to the keeper: made for a client that stages, or brought by one that has
+ * them. */
+#include <errno.h>
+#include <fcntl.h>
+#include <linux/magic.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <sys/vfs.h>
+#include <unistd.h>
+
+#include "common/cleanup.h"
+#include "keeper/keeper.h"
+#include "keeper/requests.h"
+
+#define RETRY_FIRST_MS 10
+
+/* Our own description of the file: its position, append mode and reported errors are ours. */
+static int reopen(struct stage *s, int passed)
+{
+	cleanup_fd int fd = -1;
+	struct statfs sfs;
+	struct stat st;
+	char path[64];
+
+	snprintf(path, sizeof(path), "/proc/self/fd/%d", passed);
+	fd = open(path, O_RDWR | O_CLOEXEC | O_NOCTTY | O_NONBLOCK);
+	if (fd < 0 || fstat(fd, &st) < 0 || fstatfs(fd, &sfs) < 0)
+		return -errno;
+	if (!S_ISREG(st.st_mode) || st.st_dev != s->key.dev || st.st_ino != s->key.ino)
+		return -ESTALE;
+	s->overlay = sfs.f_type == OVERLAYFS_SUPER_MAGIC;
+	s->fd = steal_fd(&fd);
+	return 0;
+}
+
+int within_file(const struct stage *s, uint64_t off, uint64_t len)
+{
+	struct stat st;
+
+	if (off % page_size() || len % page_size() || len == 0 || off + len < off)
+		return -EINVAL;
+	if (fstat(s->fd, &st) < 0)
+		return -errno;
+	return off + len > page_up((uint64_t)st.st_size) ? -EFAULT : 0;
+}
+
+int do_stage(struct stage *s, struct job *j, struct segment **ret)
+{
+	struct client *c = j->from->client;
+	struct msg *m = &j->m;
+	struct segment *g;
+	uint64_t budget;
+	int err;
+
+	err = s->fd >= 0 ? 0 : reopen(s, j->fd[0]);
+	if (err)
+		return refuse(m,
+			      err == -ESTALE			 ? REASON_CHANGED
+			      : err == -EMFILE || err == -ENFILE ? REASON_NO_FILES
+								 : REASON_NO_DESCRIPTOR,
+			      err);
+	err = within_file(s, m->off, m->len);
+	if (err)
+		return refuse(m, err == -EFAULT ? REASON_PAST_EOF : REASON_BAD_RANGE, err);
+	if (mapped_elsewhere(s, m->off, m->len, j->from->pid))
+		return refuse(m, REASON_IN_USE, -EUSERS);
+	pthread_mutex_lock(&keeper.lock);
+	budget = c->budget ? c->budget : budget_default();
+	if (segment_overlapping(s, m->off, m->len))
+		err = refuse(m, REASON_STAGED_ELSEWHERE, -EBUSY);
+	else if (keeper.staged + m->len > budget)
+		err = refuse(m, REASON_BUDGET, -ENOMEM);
+	else
+		keeper.staged += m->len;
+	pthread_mutex_unlock(&keeper.lock);
+	if (err)
+		return err;
+	err = segment_create(s, m->off, m->len, &g);
+	pthread_mutex_lock(&keeper.lock);
+	if (err) {
+		keeper.staged -= m->len;
+	} else {
+		if (m->text[0])
+			memcpy(s->name, m->text, sizeof(s->name));
+		g->id = m->id = keeper.next_id++;
+		g->run = c->run;
+		g->retry_ms = RETRY_FIRST_MS;
+		LIST_INSERT_HEAD(&s->segments, g, link);
+		segment_use(g, c);
+		*ret = g;
+	}
+	pthread_mutex_unlock(&keeper.lock);
+	if (err)
+		refuse(m, err == -EMFILE || err == -ENFILE ? REASON_NO_FILES : REASON_NO_MEMORY,
+		       err);
+	return err;
+}
+
+/* A segment that outlived another keeper, or that came to this client by fork(). Its ledger
+ * says what file and memory last agreed on. */
+int do_attach(struct stage *s, struct job *j)
+{
+	struct msg *m = &j->m;
+	struct segment *g;
+	int err;
+
+	err = s->fd >= 0 ? 0 : reopen(s, j->fd[0]);
+	if (err)
+		return refuse(m, REASON_NO_DESCRIPTOR, err);
+	pthread_mutex_lock(&keeper.lock);
+	g = segment_overlapping(s, m->off, m->len);
+	if (g && segment_same_memory(g, j->fd[1])) {
+		segment_use(g, j->from->client);
+		m->id = g->id;
+	} else if (g) {
+		err = refuse(m, REASON_STAGED_ELSEWHERE, -EBUSY);
+	}
+	pthread_mutex_unlock(&keeper.lock);
+	if (g)
+		return err;
+	err = segment_adopt(s, m, j->fd[1], j->fd[2], &g);
+	if (err)
+		return refuse(m, REASON_PROTOCOL, err);
+	pthread_mutex_lock(&keeper.lock);
+	memcpy(s->name, m->text, sizeof(s->name));
+	g->id = m->id = keeper.next_id++;
+	g->run = j->from->client->run;
+	g->retry_ms = RETRY_FIRST_MS;
+	keeper.staged += g->len;
+	LIST_INSERT_HEAD(&s->segments, g, link);
+	segment_use(g, j->from->client);
+	pthread_mutex_unlock(&keeper.lock);
+	return 0;
+}

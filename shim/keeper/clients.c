@@ -1,0 +1,109 @@
+/* SPDX-License-Identifier: MIT */
+/* Who we talk to: conversations, and the processes that they are of. */
+#include <errno.h>
+#include <stdlib.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include "keeper/keeper.h"
+#include "keeper/server.h"
+
+/* The sockets do not block: a client that does not read its answers loses its conversation, and
+ * delays nobody. */
+void answer(struct conversation *c, struct msg *m, const int *fds, size_t n)
+{
+	m->magic = PROTO_MAGIC;
+	m->version = PROTO_VERSION;
+	if (msg_send(c->fd, m, fds, n) < 0)
+		shutdown(c->fd, SHUT_RDWR);
+}
+
+static void client_gone(struct client *c)
+{
+	struct segment *g;
+	struct stage *s;
+	bool left;
+
+	LIST_FOREACH(s, &keeper.stages, link) {
+		left = false;
+		LIST_FOREACH(g, &s->segments, link) {
+			segment_unuse(g, c);
+			left |= LIST_EMPTY(&g->users);
+		}
+		if (left) {
+			lane_post_pass(s);
+		}
+	}
+	LIST_REMOVE(c, link);
+	free(c);
+}
+
+void conversation_put(struct conversation *c)
+{
+	struct waiter *w, *next;
+
+	if (--c->refs)
+		return;
+	for (w = LIST_FIRST(&keeper.waiters); w; w = next) {
+		next = LIST_NEXT(w, link);
+		if (w->from == c) {
+			LIST_REMOVE(w, link);
+			free(w);
+		}
+	}
+	if (c->client && --c->client->conversations == 0)
+		client_gone(c->client);
+	keeper.conversations--;
+	close(c->fd);
+	free(c);
+}
+
+static struct client *client_find(uint64_t token)
+{
+	struct client *c;
+
+	LIST_FOREACH(c, &keeper.clients, link)
+		if (c->token == token)
+			return c;
+	return NULL;
+}
+
+/* A program with a small hard limit on descriptors made a keeper that has it, too. It leaves
+ * for the first client that could start a better one, unless somebody needs it now. */
+bool should_leave(const struct msg *m)
+{
+	const uint64_t plenty = 1024;
+	struct segment *g;
+	struct stage *s;
+
+	if (keeper.files >= plenty || m->len <= keeper.files)
+		return keeper.leaving;
+	LIST_FOREACH(s, &keeper.stages, link)
+		LIST_FOREACH(g, &s->segments, link)
+			if (!LIST_EMPTY(&g->users))
+				return false;
+	return true;
+}
+
+int hello(struct conversation *c, struct msg *m)
+{
+	struct client *k;
+
+	if (m->version != PROTO_VERSION || c->client)
+		return -EPROTO;
+	k = client_find(m->arg[3]);
+	if (!k) {
+		k = xcalloc(1, sizeof(*k));
+		k->token = m->arg[3];
+		k->pid = m->arg[2];
+		k->run = m->run;
+		k->interval_ms = MAX(m->arg[0], (uint64_t)10);
+		k->budget = m->arg[1];
+		LIST_INSERT_HEAD(&keeper.clients, k, link);
+	}
+	k->conversations++;
+	c->client = k;
+	m->arg[0] = (uint64_t)getpid();
+	m->arg[1] = keeper.instance;
+	return 0;
+}

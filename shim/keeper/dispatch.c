@@ -1,0 +1,177 @@
+/* SPDX-License-Identifier: MIT */
+/* What is asked: the main thread answers what it knows, and posts the rest to the stage's lane.
+ */
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+
+#include "common/cleanup.h"
+#include "keeper/keeper.h"
+#include "keeper/server.h"
+
+static void status(struct conversation *c, uint64_t skip)
+{
+	uint64_t at = 0, more = 0;
+	struct segment *g;
+	struct stage *s;
+	struct use *u;
+	struct msg m;
+
+	LIST_FOREACH(s, &keeper.stages, link) {
+		LIST_FOREACH(g, &s->segments, link) {
+			if (at++ < skip)
+				continue;
+			if (at > skip + STATUS_PAGE) {
+				more = 1;
+				break;
+			}
+			msg_init(&m, MSG_STATUS);
+			m.key = s->key;
+			m.id = g->id;
+			m.off = g->off;
+			m.len = g->len;
+			m.run = g->run;
+			m.error = s->error;
+			m.arg[0] = g->dirty;
+			LIST_FOREACH(u, &g->users, link)
+				m.arg[1]++;
+			m.arg[2] = now_ms() - s->last_good;
+			m.arg[3] = g->state;
+			memcpy(m.text, s->name, sizeof(m.text));
+			answer(c, &m, NULL, 0);
+		}
+	}
+	msg_init(&m, MSG_STATUS);
+	m.last = 1;
+	m.arg[0] = keeper.staged;
+	m.arg[1] = more;
+	answer(c, &m, NULL, 0);
+}
+
+/* One that is left of a run; one that cannot be written before others. */
+static struct segment *segment_of_run(uint64_t run)
+{
+	struct segment *g, *found = NULL;
+	struct stage *s;
+
+	LIST_FOREACH(s, &keeper.stages, link)
+		LIST_FOREACH(g, &s->segments, link)
+			if (g->run == run && (!found || s->error))
+				found = g;
+	return found;
+}
+
+/* Answers those who wait for the end of a run, if it has come or their time is up. */
+void check_waiters(void)
+{
+	struct waiter *w, *next;
+	struct segment *g;
+	struct msg m;
+
+	for (w = LIST_FIRST(&keeper.waiters); w; w = next) {
+		next = LIST_NEXT(w, link);
+		g = segment_of_run(w->run);
+		if (g && now_ms() < w->deadline)
+			continue;
+		msg_init(&m, MSG_WAIT);
+		if (g) {
+			m.error = g->stage->error ? g->stage->error : -EBUSY;
+			m.reason = g->stage->error ? REASON_WRITE_BACK : REASON_IN_USE;
+			memcpy(m.text, g->stage->name, sizeof(m.text));
+		}
+		answer(w->from, &m, NULL, 0);
+		LIST_REMOVE(w, link);
+		free(w);
+	}
+}
+
+static void wait_for_run(struct conversation *c, const struct msg *m)
+{
+	struct waiter *w = xcalloc(1, sizeof(*w));
+
+	w->from = c;
+	w->run = m->run;
+	w->deadline = now_ms() + MIN(m->arg[0], (uint64_t)24 * 3600 * 1000);
+	LIST_INSERT_HEAD(&keeper.waiters, w, link);
+	check_waiters();
+}
+
+/* The stage that a request is about, or NULL. Only the descriptor says which file STAGE means.
+ */
+static struct stage *stage_of(struct msg *m, int fd, int *ret_err)
+{
+	struct segment *g;
+	struct stat st;
+
+	*ret_err = -ENOENT;
+	switch (m->type) {
+	case MSG_STAGE:
+	case MSG_ATTACH:
+		*ret_err = -EBADF;
+		if (fd < 0 || fstat(fd, &st) < 0 || !S_ISREG(st.st_mode))
+			return NULL;
+		*ret_err = -ESTALE;
+		if (st.st_dev != m->key.dev || st.st_ino != m->key.ino)
+			return NULL;
+		return stage_find(m->key, true);
+	case MSG_SYNC:
+	case MSG_WROTE:
+		return stage_find(m->key, false);
+	case MSG_CLEAN:
+	case MSG_COMMIT:
+	case MSG_ABORT:
+	case MSG_RETIRE:
+	case MSG_RELEASE:
+		g = segment_by_id(m->id);
+		return g ? g->stage : NULL;
+	}
+	*ret_err = -EPROTO;
+	return NULL;
+}
+
+void dispatch(struct conversation *c, struct msg *m, int *fds)
+{
+	struct stage *s;
+	struct job *j;
+	int err;
+
+	if (m->type != MSG_HELLO && !c->client) {
+		shutdown(c->fd, SHUT_RDWR);
+		return;
+	}
+	switch (m->type) {
+	case MSG_HELLO:
+		keeper.leaving = should_leave(m);
+		if (keeper.leaving)
+			return; /* the end of the conversation will be the answer */
+		m->error = hello(c, m);
+		m->reason = m->error ? REASON_PROTOCOL : REASON_NONE;
+		answer(c, m, NULL, 0);
+		return;
+	case MSG_STATUS:
+		status(c, m->arg[0]);
+		return;
+	case MSG_WAIT:
+		wait_for_run(c, m);
+		return;
+	}
+	s = stage_of(m, fds[0], &err);
+	if (!s) {
+		m->error = err;
+		m->reason = err == -ESTALE ? REASON_CHANGED
+			    : err	   ? REASON_NO_DESCRIPTOR
+					   : REASON_NONE;
+		answer(c, m, NULL, 0);
+		return;
+	}
+	j = xcalloc(1, sizeof(*j));
+	j->kind = JOB_REQUEST;
+	j->from = c;
+	j->m = *m;
+	for (int i = 0; i < PROTO_FDS; i++)
+		j->fd[i] = steal_fd(&fds[i]);
+	c->refs++;
+	lane_post(s, j);
+}

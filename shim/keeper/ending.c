@@ -1,0 +1,98 @@
+/* SPDX-License-Identifier: MIT */
+/* How segments end: given back to the file, or let go of when nobody shows them any more. */
+#include <errno.h>
+#include <fcntl.h>
+#include <sys/eventfd.h>
+#include <unistd.h>
+
+#include "keeper/keeper.h"
+#include "keeper/requests.h"
+
+#define RETRY_MOST_MS 5000
+
+void segment_let_go(struct segment *g)
+{
+	pthread_mutex_lock(&keeper.lock);
+	segment_destroy(g);
+	pthread_mutex_unlock(&keeper.lock);
+	(void)eventfd_write(keeper.event, 1);
+}
+
+/* Nothing can change any more once this returns 0. -EBUSY: somebody maps or pins the memory. */
+static int seal(struct segment *g)
+{
+	int seals;
+
+	if (g->state == SEGMENT_SEALED)
+		return 0;
+	if (fcntl(g->memfd, F_ADD_SEALS, F_SEAL_WRITE) < 0) {
+		seals = fcntl(g->memfd, F_GET_SEALS);
+		if (errno != EPERM || seals < 0 || !(seals & F_SEAL_WRITE))
+			return -errno;
+	}
+	g->state = SEGMENT_SEALED;
+	g->ledger->state = SEGMENT_SEALED;
+	return 0;
+}
+
+int do_retire(struct segment *g, struct job *j, int *ret_fd)
+{
+	int err = engine_sync(g, g->off, g->len);
+
+	if (err)
+		return refuse(&j->m, REASON_WRITE_BACK, err);
+	err = seal(g);
+	if (err)
+		return refuse(&j->m, REASON_IN_USE, -EBUSY);
+	err = engine_sync(g, g->off, g->len);
+	if (!err) {
+		segment_let_go(g);
+		return 0;
+	}
+	/* Sealed, and not to be written: it goes on in memory that is not sealed. */
+	while (segment_replace_memory(g) < 0)
+		usleep(100 * 1000);
+	g->state = SEGMENT_LIVE;
+	g->ledger->state = SEGMENT_LIVE;
+	*ret_fd = g->memfd;
+	return refuse(&j->m, REASON_WRITE_BACK, err);
+}
+
+/* The last word on segments that nobody shows any more. */
+void let_go(struct stage *s)
+{
+	struct segment *g, *next;
+	bool unused;
+
+	for (g = LIST_FIRST(&s->segments); g; g = next) {
+		pthread_mutex_lock(&keeper.lock);
+		next = LIST_NEXT(g, link);
+		unused = LIST_EMPTY(&g->users);
+		pthread_mutex_unlock(&keeper.lock);
+		if (!unused)
+			continue;
+		if (g->state == SEGMENT_FILLING ||
+		    (seal(g) == 0 && engine_sync(g, g->off, g->len) == 0)) {
+			segment_let_go(g);
+			continue;
+		}
+		g->retry_ms = MIN(g->retry_ms * 2, (uint64_t)RETRY_MOST_MS);
+		pthread_mutex_lock(&keeper.lock);
+		g->next_try = now_ms() + g->retry_ms;
+		s->next_pass = MIN(s->next_pass, g->next_try);
+		pthread_mutex_unlock(&keeper.lock);
+	}
+}
+
+int do_release(struct stage *s, struct job *j, struct segment *g)
+{
+	(void)engine_sync(g, g->off, g->len);
+	pthread_mutex_lock(&keeper.lock);
+	segment_unuse(g, j->from->client);
+	pthread_mutex_unlock(&keeper.lock);
+	let_go(s);
+	pthread_mutex_lock(&keeper.lock);
+	g = segment_by_id(j->m.id);
+	pthread_mutex_unlock(&keeper.lock);
+	return g ? refuse(&j->m, REASON_IN_USE, -EBUSY) : 0;
+}

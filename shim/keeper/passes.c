@@ -1,0 +1,64 @@
+/* SPDX-License-Identifier: MIT */
+/* Carrying a stage's changes to its file, when asked and in the background. */
+#include <string.h>
+
+#include "keeper/keeper.h"
+#include "keeper/requests.h"
+
+int sync_stage(struct stage *s, uint64_t off, uint64_t len, bool durable)
+{
+	const uint64_t begun = now_ms();
+	struct segment *g;
+	int err = 0, now;
+
+	LIST_FOREACH(g, &s->segments, link) {
+		if (g->state == SEGMENT_FILLING)
+			continue;
+		now = engine_sync(g, off, len);
+		g->ledger->error = now;
+		err = err ? err : now;
+	}
+	if (!err && durable)
+		err = engine_flush(s);
+	pthread_mutex_lock(&keeper.lock);
+	if (err && err != s->error)
+		keeper_say("%s: cannot write what is staged: %s; it is kept and tried again",
+			   s->name, strerror(-err));
+	s->error = err;
+	if (!err && off == 0 && len == UINT64_MAX)
+		s->last_good = begun;
+	pthread_mutex_unlock(&keeper.lock);
+	return err;
+}
+
+static uint64_t interval_of(struct stage *s)
+{
+	uint64_t ms = 5000;
+	struct segment *g;
+	struct use *u;
+
+	LIST_FOREACH(g, &s->segments, link)
+		LIST_FOREACH(u, &g->users, link)
+			ms = MIN(ms, u->client->interval_ms);
+	return ms;
+}
+
+/* The background pass. It takes at most one part in a hundred of a processor: after a long scan
+ * the next one comes later. */
+void request_pass(struct stage *s)
+{
+	const uint64_t begun = now_ms();
+	uint64_t took, next;
+	struct segment *g;
+
+	(void)sync_stage(s, 0, UINT64_MAX, false);
+	let_go(s);
+	took = now_ms() - begun;
+	pthread_mutex_lock(&keeper.lock);
+	next = MAX(interval_of(s), MIN(took * 100, (uint64_t)60000));
+	s->next_pass = now_ms() + next;
+	LIST_FOREACH(g, &s->segments, link)
+		if (LIST_EMPTY(&g->users))
+			s->next_pass = MIN(s->next_pass, g->next_try);
+	pthread_mutex_unlock(&keeper.lock);
+}

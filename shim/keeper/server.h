@@ -1,0 +1,21 @@
+/* SPDX-License-Identifier: MIT */
+/* The parts of the main thread; lock held. */
+#ifndef PINSTAGE_KEEPER_SERVER_H
+#define PINSTAGE_KEEPER_SERVER_H
+
+#include "keeper/keeper.h"
+
+/* clients.c: whether a HELLO says that its sender could have a better keeper */
+bool should_leave(const struct msg *m);
+
+/* clients.c: the first message of a conversation; 0 or -errno for the answer */
+int hello(struct conversation *c, struct msg *m);
+
+/* dispatch.c: one message and what came with it; descriptors that it keeps become -1 */
+void dispatch(struct conversation *c, struct msg *m, int *fds);
+
+/* dispatch.c: answers those who wait for the end of a run, if it has come or their time is up
+ */
+void check_waiters(void);
+
+#endif
