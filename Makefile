@@ -22,6 +22,11 @@ ALL_CPPFLAGS = -D_GNU_SOURCE -DPINSTAGE_VERSION='"$(VERSION)"' -Iinclude -Ishim 
 ALL_CFLAGS = -std=gnu11 -fvisibility=hidden -fPIC $(WARNINGS) $(CFLAGS) $(SANITIZERS)
 ALL_LDFLAGS = -Wl,-z,relro,-z,now $(CFLAGS) $(LDFLAGS) $(SANITIZERS)
 
+# The library links libc only, the keeper likewise; the command uses what serves.
+COMMAND_PACKAGES := smartcols json-c libdw libelf
+COMMAND_CFLAGS = $(shell $(PKG_CONFIG) --cflags $(COMMAND_PACKAGES))
+COMMAND_LIBS = $(shell $(PKG_CONFIG) --libs $(COMMAND_PACKAGES))
+
 # Files that define libc's own names must see the plain prototypes: distribution flags
 # would rename them (_FILE_OFFSET_BITS, _TIME_BITS) or inline them (_FORTIFY_SOURCE).
 HOOK_CPPFLAGS := -U_FILE_OFFSET_BITS -U_TIME_BITS -U_FORTIFY_SOURCE
@@ -45,7 +50,7 @@ $(BUILD)/pinstage-keeper: $(call objects,$(KEEPER_SRC) $(COMMON_SRC))
 	$(CC) $(ALL_LDFLAGS) -o $@ $^
 
 $(BUILD)/pinstage: $(call objects,$(COMMAND_SRC) $(COMMON_SRC))
-	$(CC) $(ALL_LDFLAGS) -o $@ $^
+	$(CC) $(ALL_LDFLAGS) -o $@ $^ -Wl,--as-needed $(COMMAND_LIBS)
 
 # What the library exports is what the table of hooks says, and nothing else.
 $(BUILD)/libpinstage.map: shim/lib/table.h shim/lib/map.awk Makefile | $(BUILD)/
@@ -53,6 +58,7 @@ $(BUILD)/libpinstage.map: shim/lib/table.h shim/lib/map.awk Makefile | $(BUILD)/
 	mv $@.tmp $@
 
 $(BUILD)/obj/shim/lib/%.o: ALL_CPPFLAGS += $(HOOK_CPPFLAGS)
+$(BUILD)/obj/shim/command/%.o: ALL_CPPFLAGS += $(COMMAND_CFLAGS)
 $(BUILD)/obj/%.o: %.c Makefile
 	@mkdir -p $(@D)
 	$(CC) $(ALL_CPPFLAGS) $(ALL_CFLAGS) -c -o $@ $<
