@@ -59,6 +59,9 @@ $(BUILD)/libpinstage.map: shim/lib/table.h shim/lib/map.awk Makefile | $(BUILD)/
 
 $(BUILD)/obj/shim/lib/%.o: ALL_CPPFLAGS += $(HOOK_CPPFLAGS)
 $(BUILD)/obj/shim/command/%.o: ALL_CPPFLAGS += $(COMMAND_CFLAGS)
+ifneq ($(filter x86_64-% amd64-%,$(shell $(CC) -dumpmachine)),)
+$(BUILD)/obj/shim/keeper/digest_avx2.o: ALL_CFLAGS += -mavx2
+endif
 $(BUILD)/obj/%.o: %.c Makefile
 	@mkdir -p $(@D)
 	$(CC) $(ALL_CPPFLAGS) $(ALL_CFLAGS) -c -o $@ $<

@@ -5,16 +5,18 @@
  * keeps writing to the page. Neighbours go out in one write.
  */
 #include <errno.h>
+#include <pthread.h>
+#include <sched.h>
 #include <string.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
-#define XXH_INLINE_ALL
-#include <xxhash.h>
-
+#include "keeper/digest.h"
 #include "keeper/keeper.h"
 
-#define RUN_BYTES (1UL << 20)
+#define RUN_BYTES  (1UL << 20)
+#define PART_BYTES (16UL << 20) /* what is worth a thread */
+#define PARTS_MOST 8
 
 static __thread unsigned char bounce[RUN_BYTES];
 
@@ -23,13 +25,6 @@ struct run { /* neighbouring dirty pages in the bounce buffer */
 	uint64_t first, pages;
 	struct ledger_base digest[RUN_BYTES / 4096];
 };
-
-static struct ledger_base digest(const struct segment *g, const void *page)
-{
-	XXH128_hash_t h = XXH3_128bits_withSeed(page, page_size(), g->ledger->seed);
-
-	return (struct ledger_base){ h.low64, h.high64 };
-}
 
 static bool same(struct ledger_base a, struct ledger_base b)
 {
@@ -83,45 +78,135 @@ static int write_run(struct run *r)
 	return 0;
 }
 
-/* Writes what changed in [off, off+len) of the file, as far as the segment covers it. */
-int engine_sync(struct segment *g, uint64_t off, uint64_t len)
+/* Where the last page was dirty, the next one most likely is: it is copied at once, and
+ * digested only there. */
+static bool looks_clean(const struct segment *g, uint64_t p, const unsigned char *mem)
+{
+	return same(digest_page(mem, page_size(), g->ledger->seed), ledger_bases(g->ledger)[p]);
+}
+
+/* Pages [p, last) of the segment; *ret_dirty grows by the bytes that differed. */
+static int sync_pages(struct segment *g, uint64_t p, uint64_t last, uint64_t *ret_dirty)
 {
 	const uint64_t page = page_size(), per_run = RUN_BYTES / page;
-	const uint64_t end = off + len < off ? UINT64_MAX : off + len;
-	const uint64_t lo = MAX(off, g->off), hi = MIN(end, g->off + g->len);
-	struct ledger_base *base = ledger_bases(g->ledger);
-	uint8_t *flags = segment_flags(g);
+	const struct ledger_base *base = ledger_bases(g->ledger);
+	const uint8_t *flags = segment_flags(g);
 	static __thread struct run run;
-	uint64_t p, last, size, dirty = 0;
+	bool unknown;
 	int err;
 
-	if (lo >= hi)
+	run.g = g;
+	run.pages = 0;
+	for (; p < last; p++) {
+		const unsigned char *mem = g->mem + p * page;
+		const bool follows = run.pages && run.first + run.pages == p;
+		unsigned char *to;
+
+		unknown = flags[p] & LEDGER_UNKNOWN;
+		if (!unknown && !follows && looks_clean(g, p, mem))
+			continue;
+		if (run.pages == per_run || (run.pages && !follows)) {
+			err = write_run(&run);
+			if (err)
+				return err;
+		}
+		if (run.pages == 0)
+			run.first = p;
+		to = bounce + run.pages * page;
+		memcpy(to, mem, page);
+		run.digest[run.pages] = digest_page(to, page, g->ledger->seed);
+		if (!unknown && same(run.digest[run.pages], base[p]))
+			continue;
+		run.pages++;
+		*ret_dirty += page;
+	}
+	return write_run(&run);
+}
+
+struct part { /* of a segment, for a thread */
+	int (*work)(struct part *part);
+	struct segment *g;
+	uint64_t first, last; /* pages */
+	uint64_t dirty;	      /* bytes */
+	int err;
+	pthread_t thread;
+	bool started;
+};
+
+static void *work_on(void *arg)
+{
+	struct part *part = arg;
+
+	part->err = part->work(part);
+	return NULL;
+}
+
+static unsigned parts_of(uint64_t bytes)
+{
+	const uint64_t worth = MIN(bytes / PART_BYTES, (uint64_t)PARTS_MOST);
+	cpu_set_t cpus;
+
+	if (worth < 2 || sched_getaffinity(0, sizeof(cpus), &cpus) < 0)
+		return 1;
+	return (unsigned)MIN(worth, (uint64_t)CPU_COUNT(&cpus));
+}
+
+/* Pages [first, first + pages). The first part is this thread's own; what no thread can be had
+ * for, too. *ret_dirty: the sum. */
+static int in_parts(struct segment *g, int (*work)(struct part *), uint64_t first,
+		    uint64_t pages, uint64_t *ret_dirty)
+{
+	const unsigned n = g->stage->gently ? 1 : parts_of(pages * page_size());
+	struct part part[PARTS_MOST] = { 0 };
+	int err = 0;
+	unsigned i;
+
+	for (i = 0; i < n; i++) {
+		part[i].work = work;
+		part[i].g = g;
+		part[i].first = first + pages * i / n;
+		part[i].last = first + pages * (i + 1) / n;
+		part[i].started =
+			i > 0 && pthread_create(&part[i].thread, NULL, work_on, &part[i]) == 0;
+	}
+	for (i = 0; i < n; i++)
+		if (!part[i].started)
+			work_on(&part[i]);
+	*ret_dirty = 0;
+	for (i = 0; i < n; i++) {
+		if (part[i].started)
+			pthread_join(part[i].thread, NULL);
+		err = err ? err : part[i].err;
+		*ret_dirty += part[i].dirty;
+	}
+	return err;
+}
+
+static int sync_part(struct part *part)
+{
+	return sync_pages(part->g, part->first, part->last, &part->dirty);
+}
+
+int engine_sync(struct segment *g, uint64_t off, uint64_t len)
+{
+	const uint64_t page = page_size();
+	const uint64_t end = off + len < off ? UINT64_MAX : off + len;
+	const uint64_t lo = MAX(off, g->off), stop = MIN(end, g->off + g->len);
+	uint64_t size, hi, first, dirty;
+	int err;
+
+	if (lo >= stop)
 		return 0;
 	err = file_size(g->stage, &size);
 	if (err)
 		return err;
-	run.g = g;
-	run.pages = 0;
-	last = (hi - g->off + page - 1) / page;
-	for (p = (lo - g->off) / page; p < last && g->off + p * page < size; p++) {
-		const unsigned char *mem = g->mem + p * page;
-
-		if (!(flags[p] & LEDGER_UNKNOWN) && same(digest(g, mem), base[p]))
-			continue;
-		if (run.pages == per_run || (run.pages && run.first + run.pages != p)) {
-			err = write_run(&run);
-			if (err)
-				break;
-		}
-		if (run.pages == 0)
-			run.first = p;
-		memcpy(bounce + run.pages * page, mem, page);
-		run.digest[run.pages] = digest(g, bounce + run.pages * page);
-		run.pages++;
-		dirty += page;
+	hi = MIN(stop, page_up(size));
+	if (lo >= hi) {
+		g->dirty = 0;
+		return 0;
 	}
-	if (!err)
-		err = write_run(&run);
+	first = (lo - g->off) / page;
+	err = in_parts(g, sync_part, first, (hi - g->off + page - 1) / page - first, &dirty);
 	g->dirty = err ? MAX(dirty, page) : 0;
 	return err;
 }
@@ -149,14 +234,22 @@ int engine_flush(struct stage *s)
 	return err;
 }
 
+static int record_part(struct part *part)
+{
+	struct ledger_base *base = ledger_bases(part->g->ledger);
+	const uint64_t page = page_size(), seed = part->g->ledger->seed;
+
+	for (uint64_t p = part->first; p < part->last; p++)
+		base[p] = digest_page(part->g->mem + p * page, page, seed);
+	return 0;
+}
+
 void engine_record_bases(struct segment *g)
 {
-	const uint64_t page = page_size(), pages = segment_pages(g);
-	struct ledger_base *base = ledger_bases(g->ledger);
+	uint64_t none;
 
-	for (uint64_t p = 0; p < pages; p++)
-		base[p] = digest(g, g->mem + p * page);
-	memset(segment_flags(g), 0, pages);
+	(void)in_parts(g, record_part, 0, segment_pages(g), &none);
+	memset(segment_flags(g), 0, segment_pages(g));
 }
 
 void engine_forget_bases(struct segment *g, uint64_t off, uint64_t len)

@@ -73,6 +73,7 @@ struct stage {
 	char name[256];
 	int fd; /* our own description of the file, or -1 while there is none yet */
 	bool overlay;
+	bool gently; /* nobody waits for this pass: it keeps to one processor */
 	LIST_HEAD(, segment) segments;
 	STAILQ_HEAD(, job) jobs;
 	TAILQ_ENTRY(stage) ready;
@@ -160,6 +161,7 @@ void lane_post_pass(struct stage *s); /* a background pass, now */
 bool lanes_staffed(void);	      /* false: a queue has nobody to serve it, yet */
 
 /* engine.c: by the worker that has the stage; no lock */
+
 int engine_sync(struct segment *g, uint64_t off, uint64_t len);
 int engine_flush(struct stage *s); /* fdatasync, and what its failure means */
 void engine_record_bases(struct segment *g);

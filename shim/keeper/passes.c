@@ -51,7 +51,9 @@ void request_pass(struct stage *s)
 	uint64_t took, next;
 	struct segment *g;
 
+	s->gently = true;
 	(void)sync_stage(s, 0, UINT64_MAX, false);
+	s->gently = false;
 	let_go(s);
 	took = now_ms() - begun;
 	pthread_mutex_lock(&keeper.lock);

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* links: shim/keeper/engine.c */
+/* links: shim/keeper/engine.c shim/keeper/digest.c shim/keeper/digest_avx2.c */
 /*
  * The sync engine on a real file, with a segment made by hand. pwrite() and fdatasync() are
  * ours: they note what is written, and fail when told to.
@@ -44,7 +44,7 @@ static struct {
 
 ssize_t pwrite(int fd, const void *buf, size_t n, off_t off)
 {
-	const unsigned call = ++io.count;
+	const unsigned call = __atomic_add_fetch(&io.count, 1, __ATOMIC_RELAXED);
 
 	if (call <= sizeof(written) / sizeof(written[0])) {
 		written[call - 1].off = off;
@@ -766,6 +766,44 @@ static void random__ends_equal(void **state)
 	assert_int_equal(*in_file(20), last);
 }
 
+/* Large enough for several threads; the segment ends within the file, and an end of a part is
+ * no page of its own. */
+static void hurry__all_parts(void **state)
+{
+	const uint64_t pages = (80UL << 20) / page + 7;
+
+	(void)state;
+	begin(pages + 3, 2, pages);
+	for (uint64_t p = 0; p < pages; p += p < pages / 2 ? 1 : 37)
+		change(p, 201 + (int)(p % 50));
+	assert_int_equal(engine_sync(&t.seg, 0, UINT64_MAX), 0);
+	for (uint64_t p = 0; p < pages; p++) {
+		assert_memory_equal(in_file(p), page_of(p), page);
+		assert_true(base_is(p, page_of(p)));
+	}
+	quiet();
+	t.stage.gently = true;
+	assert_int_equal(engine_sync(&t.seg, 0, UINT64_MAX), 0);
+	assert_int_equal(io.count, 0);
+}
+
+static void hurry__one_part_fails(void **state)
+{
+	const uint64_t pages = (80UL << 20) / page;
+
+	(void)state;
+	begin(pages, 0, pages);
+	change(3, 255);
+	change(pages - 3, 255);
+	io.fail_from = 1;
+	io.error = ENOSPC;
+	assert_int_equal(engine_sync(&t.seg, 0, UINT64_MAX), -ENOSPC);
+	quiet();
+	assert_int_equal(engine_sync(&t.seg, 0, UINT64_MAX), 0);
+	assert_memory_equal(in_file(3), page_of(3), page);
+	assert_memory_equal(in_file(pages - 3), page_of(pages - 3), page);
+}
+
 #define T(f) cmocka_unit_test_teardown(f, end)
 
 static const struct CMUnitTest tests[] = {
@@ -796,6 +834,8 @@ static const struct CMUnitTest tests[] = {
 	T(flush__leaves_a_segment_that_is_filled),
 	T(bases__recorded_anew),
 	T(random__ends_equal),
+	T(hurry__all_parts),
+	T(hurry__one_part_fails),
 };
 
 UNIT_MAIN(tests, set_page, NULL)
