@@ -1,0 +1,57 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * One truth for file and memory: what the hooks on files have in common. What a call reads from
+ * a staged file is carried there first; what it changes is changed in memory, too.
+ */
+#ifndef PINSTAGE_FILETRUTH_H
+#define PINSTAGE_FILETRUTH_H
+
+#include <errno.h>
+#include <stdbool.h>
+#include <sys/types.h>
+#include <sys/uio.h>
+
+#include "lib/space.h"
+
+#define CURRENT ((off_t)-1) /* at the file's own position */
+
+static inline bool anything_staged(void)
+{
+	return atomic_load_explicit(&space.staged, memory_order_relaxed) != 0;
+}
+
+/* Carries to the file what memory has of [off, off + n), if fd is one of a staged file. */
+void file_before_read(int fd, size_t n, off_t off);
+
+/* How many bytes a list asks for; SSIZE_MAX if that cannot be known. The list may be bad: that
+ * is for the kernel to say. What it would refuse is not looked at. */
+size_t file_total(const struct iovec *iov, int n);
+
+/* The program wrote `left` bytes from these buffers to the file at `off`: so does the memory.
+ * Only what the kernel has just read from them is read again. Lock held. */
+void file_take(struct inode_key key, const struct iovec *iov, int n, size_t left, off_t off);
+
+/* The file reads zero in [off, end) now: so does the memory. Lock held. */
+void file_clear(struct file *f, uint64_t off, uint64_t end);
+
+/* Did an exchange come between? Then it is over when this returns. */
+bool file_exchange_between(unsigned before);
+
+/*
+ * A call that copies from or to a range behind the curtain: where userfaultfd serves faults of
+ * user mode only, the kernel answers EFAULT then; we wait and ask again.
+ */
+#define AGAIN_AFTER_EXCHANGE(call)                                                        \
+	({                                                                                \
+		__typeof__(call) again_ret_;                                              \
+		unsigned again_before_;                                                   \
+		do {                                                                      \
+			again_before_ =                                                   \
+				atomic_load_explicit(&space.swaps, memory_order_relaxed); \
+			again_ret_ = (call);                                              \
+		} while (unlikely(again_ret_ < 0 && errno == EFAULT) &&                   \
+			 file_exchange_between(again_before_));                           \
+		again_ret_;                                                               \
+	})
+
+#endif

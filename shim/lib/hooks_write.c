@@ -1,0 +1,140 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Writing a file that is staged: the file comes first, which knows its errors, and then the
+ * memory; the next sync finds both alike.
+ */
+#include <errno.h>
+#include <fcntl.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "lib/filetruth.h"
+#include "lib/hooks.h"
+#include "lib/sync.h"
+
+#ifndef RWF_NOAPPEND
+#define RWF_NOAPPEND 0x20
+#endif
+
+/* Where `n` bytes that were just written begin. A description in append mode writes at the end
+ * wherever it was told to; `how`, RWF_ flags, may say otherwise. */
+static off_t written_at(int fd, size_t n, off_t off, int how)
+{
+	struct stat st;
+	int flags;
+
+	if (off == CURRENT)
+		return lseek(fd, 0, SEEK_CUR) - (off_t)n;
+	flags = how & RWF_NOAPPEND ? 0 : fcntl(fd, F_GETFL);
+	if ((how & RWF_APPEND || (flags >= 0 && flags & O_APPEND)) && fstat(fd, &st) == 0)
+		return st.st_size - (off_t)n;
+	return off;
+}
+
+struct writing {
+	int fd;
+	const struct iovec *iov;
+	int n;
+	off_t off;	      /* or CURRENT */
+	int how;	      /* RWF_ flags */
+	bool single, vector2; /* which call it was */
+};
+
+static ssize_t write_to_file(const struct writing *w)
+{
+	if (w->single && w->off == CURRENT)
+		return real.write(w->fd, w->iov->iov_base, w->iov->iov_len);
+	if (w->single)
+		return real.pwrite(w->fd, w->iov->iov_base, w->iov->iov_len, w->off);
+	if (w->vector2)
+		return real.pwritev2(w->fd, w->iov, w->n, w->off, w->how);
+	if (w->off == CURRENT)
+		return real.writev(w->fd, w->iov, w->n);
+	return real.pwritev(w->fd, w->iov, w->n, w->off);
+}
+
+/* Staged while it was written to: whatever of it the staging saw, memory gets all of it. */
+static void follow(const struct writing *w, ssize_t ret, struct inode_key key)
+{
+	if (ret > 0)
+		file_take(key, w->iov, w->n, (size_t)ret,
+			  written_at(w->fd, (size_t)ret, w->off, w->how));
+}
+
+/* The lock is held from before the file is written until memory and keeper know: what is staged
+ * is not given back in between. */
+static ssize_t write_staged(const struct writing *w, struct inode_key key)
+{
+	struct space_guard g;
+	ssize_t ret;
+	int saved;
+
+	if (!space_lock(&g))
+		return write_to_file(w);
+	ret = write_to_file(w);
+	saved = errno;
+	follow(w, ret, key);
+	space_unlock(&g);
+	errno = saved;
+	return ret;
+}
+
+static void after_write(const struct writing *w, ssize_t ret)
+{
+	struct inode_key key;
+	struct space_guard g;
+	int saved = errno;
+
+	if (ret > 0 && sync_fd_staged(w->fd, &key) && space_lock(&g)) {
+		follow(w, ret, key);
+		space_unlock(&g);
+	}
+	errno = saved;
+}
+
+static ssize_t write_anywhere(const struct writing *w)
+{
+	struct inode_key key;
+	ssize_t ret;
+
+	if (unlikely(anything_staged()) && sync_fd_staged(w->fd, &key))
+		return write_staged(w, key);
+	ret = AGAIN_AFTER_EXCHANGE(write_to_file(w));
+	if (unlikely(anything_staged()))
+		after_write(w, ret);
+	return ret;
+}
+
+ssize_t on_write(int fd, const void *buf, size_t n)
+{
+	struct iovec iov = { (void *)(uintptr_t)buf, n };
+
+	return write_anywhere(&(struct writing){ fd, &iov, 1, CURRENT, .single = true });
+}
+
+ssize_t on_pwrite(int fd, const void *buf, size_t n, off_t off)
+{
+	struct iovec iov = { (void *)(uintptr_t)buf, n };
+
+	if (unlikely(off == CURRENT)) /* an error, and the original's to tell */
+		return real.pwrite(fd, buf, n, off);
+	return write_anywhere(&(struct writing){ fd, &iov, 1, off, .single = true });
+}
+
+ssize_t on_writev(int fd, const struct iovec *iov, int n)
+{
+	return write_anywhere(
+		&(struct writing){ .fd = fd, .iov = iov, .n = n, .off = CURRENT });
+}
+
+ssize_t on_pwritev(int fd, const struct iovec *iov, int n, off_t off)
+{
+	if (unlikely(off == CURRENT))
+		return real.pwritev(fd, iov, n, off);
+	return write_anywhere(&(struct writing){ .fd = fd, .iov = iov, .n = n, .off = off });
+}
+
+ssize_t on_pwritev2(int fd, const struct iovec *iov, int n, off_t off, int flags)
+{
+	return write_anywhere(&(struct writing){ fd, iov, n, off, flags, .vector2 = true });
+}
