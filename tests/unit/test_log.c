@@ -2,6 +2,8 @@
 /* links: shim/lib/log.c shim/lib/ownfd.c shim/lib/real.c */
 #include "unit.h"
 
+#include <regex.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
 
 #include "lib/log.h"
@@ -38,6 +40,24 @@ static int give_stderr_back(void **state)
 
 static char line[3 * LINE_MOST];
 
+/* Every line has the time, which is taken out: for the rest of it to be compared. */
+#define TIME_FORM "time=....-..-..T..:..:..\\.......Z "
+#define TIME_LEN  strlen("time=2026-11-24T23:57:51.123456Z ")
+
+static void take_times_out(char *text)
+{
+	regmatch_t m;
+	regex_t form;
+
+	assert_int_equal(regcomp(&form, "^pinstage v=1 event=[a-z]* " TIME_FORM, REG_NEWLINE),
+			 0);
+	while (regexec(&form, text, 1, &m, 0) == 0) {
+		text += m.rm_eo - (regoff_t)TIME_LEN;
+		memmove(text, text + TIME_LEN, strlen(text + TIME_LEN) + 1);
+	}
+	regfree(&form);
+}
+
 /* The next thing said, or NULL. */
 static const char *said(void)
 {
@@ -46,6 +66,7 @@ static const char *said(void)
 	if (n < 0)
 		return NULL;
 	line[n] = '\0';
+	take_times_out(line);
 	return line;
 }
 
@@ -53,7 +74,7 @@ static const char *prefix(const char *event)
 {
 	static char text[128];
 
-	snprintf(text, sizeof(text), "pinstage event=%s pid=%d ", event, (int)getpid());
+	snprintf(text, sizeof(text), "pinstage v=1 event=%s pid=%d ", event, (int)getpid());
 	return text;
 }
 
@@ -85,9 +106,9 @@ static void unset__refusals_and_errors_only(void **state)
 static void stderr__everything(void **state)
 {
 	static const char *const name[] = {
-		[EV_INFO] = "info",  [EV_STAGE] = "stage", [EV_RETIRE] = "retire",
-		[EV_PIN] = "pin",    [EV_DENY] = "deny",   [EV_REFUSE] = "refuse",
-		[EV_ERROR] = "error"
+		[EV_INFO] = "info",   [EV_STAGE] = "stage", [EV_RETIRE] = "retire",
+		[EV_PIN] = "pin",     [EV_DENY] = "deny",   [EV_REFUSE] = "refuse",
+		[EV_ERROR] = "error", [EV_AGAIN] = "again", [EV_COUNT] = "count",
 	};
 
 	(void)state;
@@ -117,13 +138,12 @@ static void event__keeps_errno(void **state)
 
 static void event__cut_at_4096_bytes(void **state)
 {
-	const size_t head = strlen(prefix("info"));
+	const size_t head = strlen(prefix("info")), most = LINE_MOST - TIME_LEN;
 	char text[2 * LINE_MOST + 1];
 
 	(void)state;
 	assert_true(log_open("stderr"));
-	for (size_t len = LINE_MOST - head - 12;
-	     len<sizeof(text); len += len> LINE_MOST ? 500 : 1) {
+	for (size_t len = most - head - 12; len<sizeof(text); len += len> most ? 500 : 1) {
 		size_t n;
 
 		memset(text, 'x', len);
@@ -131,16 +151,16 @@ static void event__cut_at_4096_bytes(void **state)
 		log_event(EV_INFO, "%s", text);
 		assert_non_null(said());
 		n = strlen(line);
-		assert_true(n <= LINE_MOST);
+		assert_true(n <= most);
 		assert_ptr_equal(strchr(line, '\n'), line + n - 1);
 		assert_int_equal(strncmp(line, prefix("info"), head), 0);
-		if (head + len + 1 <= LINE_MOST) {
+		if (head + len + 1 <= most) {
 			assert_int_equal(n, head + len + 1);
 			assert_int_equal(strspn(line + head, "x"), len);
 		} else {
-			assert_int_equal(n, LINE_MOST);
+			assert_int_equal(n, most);
 			assert_string_equal(line + n - 7, " cut=1\n");
-			assert_int_equal(strspn(line + head, "x"), LINE_MOST - head - 7);
+			assert_int_equal(strspn(line + head, "x"), most - head - 7);
 		}
 		assert_null(said());
 	}
@@ -174,6 +194,7 @@ static const char *content(void)
 	assert_true(n >= 0);
 	close(fd);
 	line[n] = '\0';
+	take_times_out(line);
 	return line;
 }
 
@@ -217,6 +238,160 @@ static void file__its_number_has_moved(void **state)
 	log_fd_moved(STDERR_FILENO, 1); /* not the log's */
 	log_event(EV_INFO, "there");
 	assert_non_null(strstr(content(), "there"));
+}
+
+/* Who rotates logs renames the file; the next line makes a new one, even from another root. */
+static void file__renamed(void **state)
+{
+	char moved[4300], want[256];
+	struct stat st;
+
+	(void)state;
+	snprintf(moved, sizeof(moved), "%s.1", path);
+	assert_true(log_open(path));
+	log_event(EV_INFO, "first");
+	assert_int_equal(rename(path, moved), 0);
+	assert_int_equal(chdir("/"), 0);
+	log_event(EV_INFO, "second");
+	snprintf(want, sizeof(want), "%ssecond\n", prefix("info"));
+	assert_string_equal(content(), want);
+	assert_int_equal(stat(path, &st), 0);
+	assert_int_equal(st.st_mode & 0777, 0600);
+	/* logrotate's copytruncate */
+	assert_int_equal(truncate(path, 0), 0);
+	log_event(EV_INFO, "third");
+	assert_non_null(strstr(content(), "pinstage v=1 event=info"));
+	assert_ptr_equal(strstr(content(), "pinstage"), line);
+	unlink(moved);
+}
+
+/* What stands at the name then must not be anything else: the old file goes on. */
+static void file__renamed_and_replaced(void **state)
+{
+	char moved[4300];
+
+	(void)state;
+	snprintf(moved, sizeof(moved), "%s.1", path);
+	assert_true(log_open(path));
+	assert_int_equal(rename(path, moved), 0);
+	assert_int_equal(symlink("/dev/null", path), 0);
+	log_event(EV_INFO, "said");
+	assert_int_equal(rename(moved, path), 0);
+	assert_non_null(strstr(content(), "said"));
+	assert_int_equal(log_lost(), 0);
+}
+
+/* The disk is full in the middle of a line (here: the file is as large as the process may
+ * write, which kills it if it is not careful). The rest is lost, and the next line is whole. */
+static void file__cut_short(void **state)
+{
+	const struct rlimit all = { RLIM_INFINITY, RLIM_INFINITY },
+			    some = { 100, RLIM_INFINITY };
+	const unsigned long lost = log_lost();
+	const char *next;
+
+	(void)state;
+	assert_true(log_open(path));
+	log_event(EV_INFO, "whole");
+	assert_int_equal(setrlimit(RLIMIT_FSIZE, &some), 0);
+	log_event(EV_INFO, "torn torn torn torn");
+	log_event(EV_INFO, "lost");
+	assert_int_equal(setrlimit(RLIMIT_FSIZE, &all), 0);
+	log_event(EV_INFO, "next");
+	assert_int_equal(log_lost(), lost + 2);
+	next = strstr(content(), "next\n");
+	assert_non_null(next);
+	assert_null(strstr(line, "lost"));
+	while (next > line && next[-1] != '\n')
+		next--;
+	assert_int_equal(strncmp(next, prefix("info"), strlen(prefix("info"))), 0);
+}
+
+static void file__full_device(void **state)
+{
+	const unsigned long lost = log_lost();
+
+	(void)state;
+	assert_true(log_open("/dev/full"));
+	log_event(EV_INFO, "not said");
+	assert_int_equal(log_lost(), lost + 1);
+}
+
+/* Neither a reader that is gone nor one that does not read stops anybody. */
+static void pipe__no_reader(void **state)
+{
+	const unsigned long lost = log_lost();
+	sigset_t pending;
+	int fd;
+
+	(void)state;
+	assert_int_equal(mkfifo(path, 0600), 0);
+	fd = open(path, O_RDONLY | O_NONBLOCK);
+	assert_true(log_open(path));
+	log_event(EV_INFO, "heard");
+	assert_non_null(strstr(content(), "heard"));
+	close(fd);
+	log_event(EV_INFO, "not heard"); /* SIGPIPE would end us */
+	sigpending(&pending);
+	assert_false(sigismember(&pending, SIGPIPE));
+	assert_int_equal(log_lost(), lost + 1);
+}
+
+/* Standard error is not in our hands: it waits where a file of ours would not. */
+static void pipe__full(void **state)
+{
+	const unsigned long lost = log_lost();
+	static char page[4096];
+	int pair[2];
+
+	(void)state;
+	assert_int_equal(pipe(pair), 0);
+	assert_true(dup2(pair[1], STDERR_FILENO) >= 0);
+	assert_true(log_open("stderr"));
+	fcntl(pair[1], F_SETFL, O_NONBLOCK);
+	while (write(pair[1], page, sizeof(page)) > 0)
+		;
+	fcntl(pair[1], F_SETFL, 0);
+	log_event(EV_INFO, "not said");
+	assert_int_equal(log_lost(), lost + 1);
+	close(pair[0]);
+	close(pair[1]);
+}
+
+static void socket__full_and_closed(void **state)
+{
+	unsigned long lost = log_lost();
+
+	(void)state;
+	assert_true(log_open("stderr"));
+	while (log_lost() == lost)
+		log_event(EV_INFO, "not read");
+	while (said())
+		;
+	lost = log_lost();
+	log_event(EV_INFO, "read");
+	assert_said("info", "read");
+	assert_int_equal(log_lost(), lost);
+	shutdown(heard, SHUT_RDWR);
+	log_event(EV_INFO, "not said");
+	assert_int_equal(log_lost(), lost + 1);
+}
+
+static void time__as_gmtime(void **state)
+{
+	static const time_t days[] = { 0,	   951782399,  951782400,
+				       951868800,  1709164800, 1767225599,
+				       4107542399, 4107542400, 16725225600 };
+	char want[LOG_TIME_SIZE], got[LOG_TIME_SIZE];
+	struct tm tm;
+
+	(void)state;
+	for (size_t i = 0; i < sizeof(days) / sizeof(days[0]); i++) {
+		strftime(want, sizeof(want), "%Y-%m-%dT%H:%M:%S.000007Z",
+			 gmtime_r(&days[i], &tm));
+		log_time(got, (unsigned long long)days[i] * 1000000000ULL + 7999);
+		assert_string_equal(got, want);
+	}
 }
 
 static void assert_cannot_open(const char *why)
@@ -321,7 +496,7 @@ static void unescape(char *dst, const char *src)
 static void escape__plain_stays(void **state)
 {
 	static const char plain[] =
-		"/data/a file,with (all) of [it] 'in' <it> $x `y` #!~%s=|&;*?{}^@";
+		"/data/a file,with (all) of [it] 'in' <it> $x `y` #!~%s|&;*?{}^@";
 	char got[256];
 
 	(void)state;
@@ -350,7 +525,7 @@ static void escape__cannot_be_forged(void **state)
 
 	(void)state;
 	assert_string_equal(log_escape(got, sizeof(got), "a\\x0ab"), "a\\x5cx0ab");
-	assert_string_equal(log_escape(got, sizeof(got), "\" b=\""), "\\x22 b=\\x22");
+	assert_string_equal(log_escape(got, sizeof(got), "\" b=\""), "\\x22 b\\x3d\\x22");
 	assert_string_equal(log_escape(got, sizeof(got), "a\nb"), "a\\x0ab");
 }
 
@@ -385,6 +560,14 @@ static const struct CMUnitTest tests[] = {
 	ON_STDERR(event__cut_at_4096_bytes),
 	IN_DIR(file__appended_and_private),
 	IN_DIR(file__its_number_has_moved),
+	IN_DIR(file__renamed),
+	IN_DIR(file__renamed_and_replaced),
+	IN_DIR(file__cut_short),
+	IN_DIR(file__full_device),
+	IN_DIR(pipe__no_reader),
+	ON_STDERR(pipe__full),
+	ON_STDERR(socket__full_and_closed),
+	cmocka_unit_test(time__as_gmtime),
 	IN_DIR(file__symlink),
 	IN_DIR(file__directory),
 	IN_DIR(file__fifo),
