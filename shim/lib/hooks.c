@@ -2,6 +2,7 @@
 /* The exported symbols. Nothing but the step from a name to on_<name>(). */
 #include "lib/hooks.h"
 
+#include <alloca.h>
 #include <fcntl.h>
 #include <stdarg.h>
 #include <sys/mman.h>
@@ -52,4 +53,64 @@ EXPORT long syscall(long nr, ...)
 	f = va_arg(ap, long);
 	va_end(ap);
 	return on_syscall(nr, a, b, c, d, e, f);
+}
+
+/* How many pointers the argument vector has that begins with `first`; the last one is NULL. */
+static size_t vector_length(const char *first, va_list ap)
+{
+	size_t n = 1;
+
+	for (const char *arg = first; arg; arg = va_arg(ap, const char *))
+		n++;
+	return n;
+}
+
+static void collect(char **vector, size_t n, const char *first, va_list ap)
+{
+	vector[0] = (char *)(uintptr_t)first;
+	for (size_t i = 1; i < n; i++)
+		vector[i] = va_arg(ap, char *);
+}
+
+/* On the caller's stack, as libc has it: execl() may be called where no memory can be had.
+ * `more` pointers behind the vector come along. */
+#define COLLECT(vector, n, first, ap, more)                         \
+	do {                                                        \
+		va_start(ap, first);                                \
+		(n) = vector_length(first, ap);                     \
+		va_end(ap);                                         \
+		(vector) = alloca(((n) + (more)) * sizeof(char *)); \
+		va_start(ap, first);                                \
+		collect(vector, (n) + (more), first, ap);           \
+		va_end(ap);                                         \
+	} while (0)
+
+EXPORT int execl(const char *path, const char *arg, ...)
+{
+	char **argv;
+	va_list ap;
+	size_t n;
+
+	COLLECT(argv, n, arg, ap, 0);
+	return on_execv(path, argv);
+}
+
+EXPORT int execlp(const char *file, const char *arg, ...)
+{
+	char **argv;
+	va_list ap;
+	size_t n;
+
+	COLLECT(argv, n, arg, ap, 0);
+	return on_execvp(file, argv);
+}
+
+EXPORT int execle(const char *path, const char *arg, ...)
+{
+	char **argv;
+	va_list ap;
+	size_t n;
+
+	COLLECT(argv, n, arg, ap, 1);
+	return on_execve(path, argv, (char *const *)(void *)argv[n]);
 }

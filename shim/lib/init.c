@@ -12,9 +12,9 @@
 #include <sys/auxv.h>
 #include <unistd.h>
 
-#include "lib/hooks.h"
 #include "lib/keeper.h"
 #include "lib/log.h"
+#include "lib/real.h"
 #include "lib/space.h"
 #include "lib/sync.h"
 
@@ -96,53 +96,12 @@ __attribute__((constructor)) static void start(void)
 	if (!read_environment() || !chosen())
 		return;
 	pthread_atfork(before_fork, after_fork_parent, after_fork_child);
+	/* The first to be registered is the last to run: the program's own may still write. */
+	(void)at_quick_exit(sync_everything);
 	enabled = true;
 }
 
 __attribute__((destructor)) static void end(void)
 {
 	sync_everything();
-}
-
-void on__exit(int status)
-{
-	sync_everything();
-	real._exit(status);
-}
-
-void on__Exit(int status)
-{
-	sync_everything();
-	real._Exit(status);
-}
-
-/* The next program may look at the files at once. */
-int on_execve(const char *path, char *const argv[], char *const envp[])
-{
-	sync_everything();
-	return real.execve(path, argv, envp);
-}
-
-int on_execv(const char *path, char *const argv[])
-{
-	sync_everything();
-	return real.execv(path, argv);
-}
-
-int on_execvp(const char *file, char *const argv[])
-{
-	sync_everything();
-	return real.execvp(file, argv);
-}
-
-int on_execvpe(const char *file, char *const argv[], char *const envp[])
-{
-	sync_everything();
-	return real.execvpe(file, argv, envp);
-}
-
-int on_fexecve(int fd, char *const argv[], char *const envp[])
-{
-	sync_everything();
-	return real.fexecve(fd, argv, envp);
 }

@@ -43,6 +43,22 @@ static long raw_syscall(long nr, ...)
 	return RAW(nr, a[0], a[1], a[2], a[3], a[4], a[5]);
 }
 
+/* Nobody calls these originals: our execl() is made of execv(), and so on. */
+#define NO_ORIGINAL(name)                                             \
+	static int raw_##name(const char *path, const char *arg, ...) \
+	{                                                             \
+		(void)path;                                           \
+		(void)arg;                                            \
+		errno = ENOSYS;                                       \
+		return -1;                                            \
+	}
+NO_ORIGINAL(execl)
+NO_ORIGINAL(execlp)
+NO_ORIGINAL(execle)
+#define early_execl  raw_execl
+#define early_execlp raw_execlp
+#define early_execle raw_execle
+
 #define RAW_FUNCTION(library, type, name, params, args, raw) \
 	static type raw_##name params                        \
 	{                                                    \

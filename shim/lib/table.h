@@ -21,9 +21,7 @@
  * Deliberately not hooked:
  *   read, write and the like within libc (stdio, ...): libc calls itself without the PLT;
  *   fork: pthread_atfork() serves; vfork, posix_spawn: the child shares our memory and is
- *   recognised by its process ID; exit: the library's destructor serves;
- *   execl and its like: variadic; what is staged is synced when the keeper sees the end of the
- *   process, a moment later;
+ *   recognised by its process ID; exit, quick_exit: a destructor and a handler serve;
  *   io_uring_enter: completions do not need us, staged memory stays where it is;
  *   ibv_reg_dmabuf_mr, ibv_reg_dm_mr: no memory of the process; ibv_import_mr: pinned already;
  *   rdma_reg_*, riomap: they come through ibv_reg_mr.
@@ -91,6 +89,9 @@
 		(int)RAW(SYS_execve, file, argv, envp)) \
 	H(LIBC, int, fexecve, (int fd, char *const argv[], char *const envp[]), (fd, argv, envp), \
 		(int)RAW(SYS_execveat, fd, "", argv, envp, 0x1000 /* AT_EMPTY_PATH */)) \
+	V(LIBC, int, execl, (const char *path, const char *arg, ...)) \
+	V(LIBC, int, execlp, (const char *file, const char *arg, ...)) \
+	V(LIBC, int, execle, (const char *path, const char *arg, ...)) \
 	N(LIBC, void, _exit, (int status), (status), (void)RAW(SYS_exit_group, status)) \
 	N(LIBC, void, _Exit, (int status), (status), (void)RAW(SYS_exit_group, status)) \
 	\

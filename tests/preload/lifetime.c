@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 /*
- * Nothing lost: closed descriptors, removed names, and every way to end. What the program and
- * its devices wrote is in the file afterwards, as a process without the shim sees it.
+ * Nothing lost while the program runs: closed descriptors, removed names, sync points and the
+ * background pass, as a process without the shim sees the file. How programs end is in ends.c.
  */
 #include "testlib.h"
 
@@ -251,177 +251,6 @@ static void append__descriptor(void **state)
 	close(fd);
 }
 
-/* ---- ends ---- */
-
-static void stage_and_write(void)
-{
-	struct io_uring ring;
-	unsigned char *map;
-
-	make_file("data", SIZE);
-	map = map_file("data", SIZE);
-	ring_init(&ring);
-	must_stage_in_part(register_one(&ring, map, SIZE));
-	write_both(&ring, map);
-}
-
-static void returns(void **state)
-{
-	(void)state;
-	stage_and_write();
-}
-
-static void exits(void **state)
-{
-	(void)state;
-	stage_and_write();
-	exit(3);
-}
-
-static void exits_at_once(void **state)
-{
-	(void)state;
-	stage_and_write();
-	_exit(3);
-}
-
-static void exits_quickly(void **state)
-{
-	(void)state;
-	stage_and_write();
-	quick_exit(3);
-}
-
-static void aborts(void **state)
-{
-	(void)state;
-	stage_and_write();
-	signal(SIGABRT, SIG_DFL);
-	abort();
-}
-
-static void crashes(void **state)
-{
-	(void)state;
-	stage_and_write();
-	signal(SIGSEGV, SIG_DFL);
-	*(volatile char *)mmap(NULL, page_size(), PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1,
-			       0) = 1;
-}
-
-static void waits_for_death(void **state)
-{
-	(void)state;
-	stage_and_write();
-	reached("staged");
-	sleep_for_ever();
-}
-
-static void executes(void **state)
-{
-	(void)state;
-	stage_and_write();
-	execl("/bin/true", "true", (char *)NULL);
-}
-
-static unsigned char *late_map;
-
-static void write_late(void)
-{
-	fill(late_map, SIZE, 0, NEWER);
-}
-
-/* An atexit handler, and so a destructor, may still write. */
-static void writes_in_atexit(void **state)
-{
-	struct io_uring ring;
-
-	(void)state;
-	atexit(write_late);
-	make_file("data", SIZE);
-	late_map = map_file("data", SIZE);
-	ring_init(&ring);
-	must_stage_in_part(register_one(&ring, late_map, SIZE));
-}
-
-static void exit__by_return(void **state)
-{
-	(void)state;
-	must_run("returns", 0);
-	assert_true(both_in_file("data"));
-}
-
-static void exit__by_exit(void **state)
-{
-	(void)state;
-	must_run("exits", 3);
-	assert_true(both_in_file("data"));
-}
-
-static void exit__by__exit(void **state)
-{
-	(void)state;
-	must_run("exits_at_once", 3);
-	assert_true(both_in_file("data"));
-}
-
-static void exit__by_quick_exit(void **state)
-{
-	(void)state;
-	must_run("exits_quickly", 3);
-	if (!poll_until(has_both, data_name, 20000))
-		fail_test("lost at quick_exit\n");
-}
-
-static void exit__atexit_handler_writes(void **state)
-{
-	(void)state;
-	must_run("writes_in_atexit", 0);
-	assert_reaches_file("data", 0, SIZE, NEWER);
-}
-
-static void exit__by_abort(void **state)
-{
-	(void)state;
-	must_run("aborts", -SIGABRT);
-	if (!poll_until(has_both, data_name, 20000))
-		fail_test("lost at abort\n");
-}
-
-static void exit__by_crash(void **state)
-{
-	(void)state;
-	must_run("crashes", -SIGSEGV);
-	if (!poll_until(has_both, data_name, 20000))
-		fail_test("lost at a crash\n");
-}
-
-static void exit__by_execve(void **state)
-{
-	(void)state;
-	must_run("executes", 0);
-	if (!poll_until(has_both, data_name, 20000))
-		fail_test("lost at execve\n");
-}
-
-static void exit__by_sigkill(void **state)
-{
-	pid_t pid;
-
-	(void)state;
-	pid = start_part("waits_for_death");
-	if (kernel_refuses() && !with_shim()) {
-		assert_int_equal(wait_for(pid), EFAULT);
-		return;
-	}
-	wait_reached("staged");
-	assert_int_equal(kill(pid, SIGKILL), 0);
-	assert_int_equal(wait_for(pid), -SIGKILL);
-	if (!poll_until(has_both, data_name, 20000))
-		fail_test("lost at SIGKILL\n");
-	assert_int_equal(file_size("data"), SIZE);
-}
-
 int main(int argc, char **argv)
 {
 	static const struct test cases[] = {
@@ -436,24 +265,8 @@ int main(int argc, char **argv)
 		TEST(unlink__after_mmap_and_close),
 		TEST(rename__after_staging),
 		TEST(append__descriptor),
-		TEST(exit__by_return),
-		TEST(exit__by_exit),
-		TEST(exit__by__exit),
-		TEST(exit__by_quick_exit),
-		TEST(exit__atexit_handler_writes),
-		TEST(exit__by_abort),
-		TEST(exit__by_crash),
-		TEST(exit__by_execve),
-		TEST(exit__by_sigkill),
 		{ 0 },
 	};
-	static const struct test parts[] = {
-		TEST(returns),		TEST(exits),
-		TEST(exits_at_once),	TEST(exits_quickly),
-		TEST(aborts),		TEST(crashes),
-		TEST(waits_for_death),	TEST(executes),
-		TEST(writes_in_atexit), { 0 },
-	};
 
-	return test_main(argc, argv, cases, parts);
+	return test_main(argc, argv, cases, NULL);
 }
