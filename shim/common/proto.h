@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: MIT */
+/* clang-format off */
 /*
  * What library, command and keeper say to each other: one fixed-size message each way over a
  * SOCK_SEQPACKET socket, descriptors beside it (SCM_RIGHTS). Every request has one answer of
@@ -8,22 +9,26 @@
  *   STAGE    + descriptor of the file, open for reading and writing: key, off, len
  *            → id, the segment's memfd and its ledger. The segment is not in force yet.
  *   CLEAN    id, off, len: writes the file's dirty pages of a window around the segment
- *   COMMIT   id, off, len, arg[0]: the memfd holds what the file holds and nothing of the
- * process can reach the old pages of the window. Evicts them, waiting arg[0] ms for those that
- *            somebody still holds, takes again what changed meanwhile, records the bases.
- *            → the segment is in force
+ *   COMMIT   id, off, len, arg[0]: the memfd holds what the file holds, and nothing of the
+ *            process can reach the old pages of the window. Evicts them, waiting arg[0] ms for
+ *            those that somebody still holds, takes again what changed meanwhile, records the
+ *            bases. → the segment is in force
  *   ABORT    id: forget a segment that is not in force
  *   SYNC     key, off, len (0: to the end), flags: carry changes to the file → -ENOENT if
  *            nothing of it is staged here: then ATTACH
  *   WROTE    key, off, len: the program has written this to the file, and we to the memory:
- * what file and memory agree on is not known there RETIRE   id: no mapping is left in the
- * process: seal, carry the last changes, let go RELEASE  id: this process has no mapping of the
- * segment any more → -EBUSY if it lives on, mapped by others or pinned ATTACH   key, off, len +
- * descriptor of the file, memfd, ledger: a segment that another keeper had, or that this
- * process inherited → id STATUS   arg[0]: how many segments to skip → a message for each of the
- * next STATUS_PAGE ones, and a last one (`last` is set) with arg[1] set if there are more WAIT
- * run, arg (ms): until nothing is held for that run any more → error, file
+ *            what file and memory agree on is not known there
+ *   RETIRE   id: no mapping is left in the process: seal, carry the last changes, let go
+ *   RELEASE  id: this process has no mapping of the segment any more → -EBUSY if it lives on,
+ *            mapped by others or pinned
+ *   ATTACH   key, off, len + descriptor of the file, memfd, ledger: a segment that another
+ *            keeper had, or that this process inherited → id
+ *   STATUS   arg[0]: how many segments to skip → a message for each of the next STATUS_PAGE
+ *            ones, and a last one (`last` is set) with arg[1] set if there are more
+ *   USERS    id, arg[0]: how many users to skip → the next USERS_PAGE ones
+ *   WAIT     run, arg[0] (ms): until nothing is held for that run any more → error, file
  */
+/* clang-format on */
 #ifndef PINSTAGE_PROTO_H
 #define PINSTAGE_PROTO_H
 
@@ -50,10 +55,12 @@ enum msg_type {
 	MSG_WROTE,
 	MSG_STATUS,
 	MSG_WAIT,
+	MSG_USERS,
 	MSG_TYPE_MAX
 };
 
 #define STATUS_PAGE  64 /* what fits a socket whose other end reads late */
+#define USERS_PAGE   63 /* process IDs, four bytes each, in msg.text */
 #define SYNC_DURABLE 1U /* on the device before the answer, not only in the file */
 
 struct msg {
@@ -77,7 +84,11 @@ struct msg {
  *        len = how many descriptors it could allow a keeper.
  *        Answer: arg[0] = keeper's process ID, arg[1] = a random number of its own.
  * STATUS answers: arg[0] = dirty bytes at the last pass, arg[1] = users, arg[2] = milliseconds
- *        since the last successful pass, arg[3] = state. */
+ *        since the last successful pass, arg[3] = state. The last one: arg[0] = bytes staged,
+ *        arg[2] = budget in bytes, arg[3] = pins refused, len = passes that failed, text = the
+ *        keeper's version.
+ * USERS answer: the IDs, as the keeper sees them, of the processes that have segment `id`
+ *        mapped, from the arg[0]th on; len = how many of them are in text. */
 
 void msg_init(struct msg *m, enum msg_type type);
 

@@ -96,6 +96,7 @@ int hello(struct conversation *c, struct msg *m)
 		k = xcalloc(1, sizeof(*k));
 		k->token = m->arg[3];
 		k->pid = m->arg[2];
+		k->seen = c->pid;
 		k->run = m->run;
 		k->interval_ms = MAX(m->arg[0], (uint64_t)10);
 		k->budget = m->arg[1];

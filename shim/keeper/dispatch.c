@@ -11,45 +11,6 @@
 #include "keeper/keeper.h"
 #include "keeper/server.h"
 
-static void status(struct conversation *c, uint64_t skip)
-{
-	uint64_t at = 0, more = 0;
-	struct segment *g;
-	struct stage *s;
-	struct use *u;
-	struct msg m;
-
-	LIST_FOREACH(s, &keeper.stages, link) {
-		LIST_FOREACH(g, &s->segments, link) {
-			if (at++ < skip)
-				continue;
-			if (at > skip + STATUS_PAGE) {
-				more = 1;
-				break;
-			}
-			msg_init(&m, MSG_STATUS);
-			m.key = s->key;
-			m.id = g->id;
-			m.off = g->off;
-			m.len = g->len;
-			m.run = g->run;
-			m.error = s->error;
-			m.arg[0] = g->dirty;
-			LIST_FOREACH(u, &g->users, link)
-				m.arg[1]++;
-			m.arg[2] = now_ms() - s->last_good;
-			m.arg[3] = g->state;
-			memcpy(m.text, s->name, sizeof(m.text));
-			answer(c, &m, NULL, 0);
-		}
-	}
-	msg_init(&m, MSG_STATUS);
-	m.last = 1;
-	m.arg[0] = keeper.staged;
-	m.arg[1] = more;
-	answer(c, &m, NULL, 0);
-}
-
 /* One that is left of a run; one that cannot be written before others. */
 static struct segment *segment_of_run(uint64_t run)
 {
@@ -151,7 +112,10 @@ void dispatch(struct conversation *c, struct msg *m, int *fds)
 		answer(c, m, NULL, 0);
 		return;
 	case MSG_STATUS:
-		status(c, m->arg[0]);
+		answer_status(c, m->arg[0]);
+		return;
+	case MSG_USERS:
+		answer_users(c, m);
 		return;
 	case MSG_WAIT:
 		wait_for_run(c, m);

@@ -21,6 +21,7 @@ struct client {
 	LIST_ENTRY(client) link;
 	uint64_t token;
 	uint64_t pid; /* as it sees itself */
+	pid_t seen;   /* as we do, or 0 */
 	uint64_t run; /* of `pinstage run`, or 0 */
 	uint64_t interval_ms;
 	uint64_t budget; /* bytes */
@@ -107,7 +108,9 @@ struct keeper {
 	LIST_HEAD(, client) clients;
 	LIST_HEAD(, lane) lanes;
 	LIST_HEAD(, waiter) waiters;
-	uint64_t staged; /* bytes, all segments */
+	uint64_t staged;   /* bytes, all segments */
+	uint64_t refusals; /* of STAGE and COMMIT */
+	uint64_t failures; /* passes that could not write all there was */
 	uint64_t next_id;
 	uint64_t instance; /* tells this keeper from the next */
 	int event;	   /* eventfd: tells the main thread that something changed */

@@ -24,6 +24,7 @@ int sync_stage(struct stage *s, uint64_t off, uint64_t len, bool durable)
 	if (err && err != s->error)
 		keeper_say("%s: cannot write what is staged: %s; it is kept and tried again",
 			   s->name, strerror(-err));
+	keeper.failures += err != 0;
 	s->error = err;
 	if (!err && off == 0 && len == UINT64_MAX)
 		s->last_good = begun;

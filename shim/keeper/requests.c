@@ -130,5 +130,10 @@ void request_run(struct stage *s, struct job *j)
 		break;
 	}
 	m->error = err;
+	if (err && (m->type == MSG_STAGE || m->type == MSG_COMMIT)) {
+		pthread_mutex_lock(&keeper.lock);
+		keeper.refusals++;
+		pthread_mutex_unlock(&keeper.lock);
+	}
 	answer(j->from, m, fds, n);
 }

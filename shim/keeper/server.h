@@ -18,4 +18,8 @@ void dispatch(struct conversation *c, struct msg *m, int *fds);
  */
 void check_waiters(void);
 
+/* status.c: what is staged, and which processes have a segment mapped */
+void answer_status(struct conversation *c, uint64_t skip);
+void answer_users(struct conversation *c, struct msg *m);
+
 #endif
