@@ -13,7 +13,7 @@
 #include "common/util.h"
 
 #define LEDGER_MAGIC   0x7073676c65646731ULL
-#define LEDGER_VERSION 1
+#define LEDGER_VERSION 2
 
 enum segment_state { SEGMENT_FILLING, SEGMENT_LIVE, SEGMENT_SEALED };
 
@@ -35,6 +35,7 @@ struct ledger_base {
 };
 
 #define LEDGER_UNKNOWN 0x01 /* the base says nothing: write the page */
+#define LEDGER_COMPARE 0x04 /* the base says nothing: look at the file, write if it differs */
 #define LEDGER_PENDING 0x02 /* written, but no fdatasync() has succeeded since */
 
 static inline size_t ledger_size(uint64_t pages)

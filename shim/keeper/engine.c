@@ -14,6 +14,7 @@
 #include "keeper/digest.h"
 #include "keeper/keeper.h"
 
+#define PAGE_MOST  65536 /* with larger ones nothing is compared */
 #define RUN_BYTES  (1UL << 20)
 #define PART_BYTES (16UL << 20) /* what is worth a thread */
 #define PARTS_MOST 8
@@ -85,6 +86,25 @@ static bool looks_clean(const struct segment *g, uint64_t p, const unsigned char
 	return same(digest_page(mem, page_size(), g->ledger->seed), ledger_bases(g->ledger)[p]);
 }
 
+/* The program wrote to the file here, and the library the same to the memory: most likely they
+ * agree, which is seen by looking. A write would fill a hole that was just punched. */
+static bool file_agrees(struct segment *g, uint64_t p, const unsigned char *mem)
+{
+	static __thread unsigned char copy[PAGE_MOST], file[PAGE_MOST];
+	const uint64_t page = page_size();
+	ssize_t n;
+
+	if (page > PAGE_MOST)
+		return false;
+	n = pread(g->stage->fd, file, page, (off_t)(g->off + p * page));
+	memcpy(copy, mem, page);
+	if (n < 0 || memcmp(copy, file, (size_t)n) != 0)
+		return false;
+	ledger_bases(g->ledger)[p] = digest_page(copy, page, g->ledger->seed);
+	segment_flags(g)[p] = LEDGER_PENDING;
+	return true;
+}
+
 /* Pages [p, last) of the segment; *ret_dirty grows by the bytes that differed. */
 static int sync_pages(struct segment *g, uint64_t p, uint64_t last, uint64_t *ret_dirty)
 {
@@ -102,7 +122,9 @@ static int sync_pages(struct segment *g, uint64_t p, uint64_t last, uint64_t *re
 		const bool follows = run.pages && run.first + run.pages == p;
 		unsigned char *to;
 
-		unknown = flags[p] & LEDGER_UNKNOWN;
+		unknown = flags[p] & (LEDGER_UNKNOWN | LEDGER_COMPARE);
+		if (flags[p] & LEDGER_COMPARE && file_agrees(g, p, mem))
+			continue;
 		if (!unknown && !follows && looks_clean(g, p, mem))
 			continue;
 		if (run.pages == per_run || (run.pages && !follows)) {
@@ -260,7 +282,9 @@ void engine_forget_bases(struct segment *g, uint64_t off, uint64_t len)
 	if (__builtin_add_overflow(off, len, &end))
 		end = UINT64_MAX;
 	hi = MIN(end, g->off + g->len);
-	if (lo < hi)
-		memset(segment_flags(g) + (lo - g->off) / page, LEDGER_UNKNOWN,
-		       (hi - g->off + page - 1) / page - (lo - g->off) / page);
+	if (lo >= hi)
+		return;
+	for (uint64_t p = (lo - g->off) / page; p < (hi - g->off + page - 1) / page; p++)
+		if (!(segment_flags(g)[p] & LEDGER_UNKNOWN))
+			segment_flags(g)[p] = LEDGER_COMPARE;
 }

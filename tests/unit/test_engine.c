@@ -463,6 +463,66 @@ static void sync__unknown_base(void **state)
 	assert_int_equal(io.count, 1);
 }
 
+/* The program wrote to the file, and to memory the same. */
+static void sync__forgotten_base_and_file_agrees(void **state)
+{
+	(void)state;
+	begin(10, 0, 10);
+	change(2, 77);
+	assert_int_equal(syscall(SYS_pwrite64, t.stage.fd, page_of(2), page, 2 * page), page);
+	engine_forget_bases(&t.seg, 2 * page, page);
+	assert_int_equal(*flag(2), LEDGER_COMPARE);
+	assert_int_equal(sync_all(), 0);
+	assert_int_equal(io.count, 0);
+	assert_true(base_is(2, page_of(2)));
+	assert_int_equal(*flag(2), LEDGER_PENDING); /* for no fdatasync() has succeeded since */
+	io.sync_error = EIO;
+	assert_int_equal(engine_flush(&t.stage), -EIO);
+	assert_int_equal(sync_all(), 0); /* the kernel may have dropped it */
+	assert_written(0, 2, 1);
+}
+
+/* Memory went back to what it was; the base says that this is nothing new. */
+static void sync__forgotten_base_and_file_differs(void **state)
+{
+	unsigned char other[65536];
+
+	(void)state;
+	begin(10, 0, 10);
+	memset(other, 99, page);
+	assert_int_equal(syscall(SYS_pwrite64, t.stage.fd, other, page, 2 * page), page);
+	engine_forget_bases(&t.seg, 2 * page, 1);
+	assert_int_equal(sync_all(), 0);
+	assert_int_equal(io.count, 1);
+	assert_written(0, 2, 1);
+	assert_memory_equal(in_file(2), page_of(2), page);
+}
+
+/* What must be written is not made a matter of looking. */
+static void sync__forgotten_base_that_was_unknown(void **state)
+{
+	(void)state;
+	begin(10, 0, 10);
+	*flag(2) = LEDGER_UNKNOWN;
+	engine_forget_bases(&t.seg, 2 * page, page);
+	assert_int_equal(*flag(2), LEDGER_UNKNOWN);
+}
+
+/* A hole that was punched in the file, and zeroed in memory, stays a hole. */
+static void sync__forgotten_base_over_a_hole(void **state)
+{
+	(void)state;
+	begin(10, 0, 10);
+	memset(page_of(4), 0, 2 * page);
+	assert_int_equal(fallocate(t.stage.fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE,
+				   (off_t)(4 * page), (off_t)(2 * page)),
+			 0);
+	engine_forget_bases(&t.seg, 4 * page, 2 * page);
+	assert_int_equal(sync_all(), 0);
+	assert_int_equal(io.count, 0);
+	assert_int_equal(lseek(t.stage.fd, (off_t)(4 * page), SEEK_DATA), 6 * page);
+}
+
 static void sync__short_writes_go_on(void **state)
 {
 	(void)state;
@@ -820,6 +880,10 @@ static const struct CMUnitTest tests[] = {
 	T(sync__page_changes_while_it_is_written),
 	T(sync__device_keeps_writing),
 	T(sync__unknown_base),
+	T(sync__forgotten_base_and_file_agrees),
+	T(sync__forgotten_base_and_file_differs),
+	T(sync__forgotten_base_that_was_unknown),
+	T(sync__forgotten_base_over_a_hole),
 	T(sync__short_writes_go_on),
 	T(sync__interrupted),
 	T(sync__no_room),
