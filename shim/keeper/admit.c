@@ -11,7 +11,7 @@
 #include <unistd.h>
 
 #include "common/cleanup.h"
-#include "keeper/keeper.h"
+#include "keeper/guarded.h"
 #include "keeper/requests.h"
 
 #define RETRY_FIRST_MS 10
@@ -20,19 +20,49 @@
 static int reopen(struct stage *s, int passed)
 {
 	cleanup_fd int fd = -1;
-	struct statfs sfs;
 	struct stat st;
 	char path[64];
 
 	snprintf(path, sizeof(path), "/proc/self/fd/%d", passed);
 	fd = open(path, O_RDWR | O_CLOEXEC | O_NOCTTY | O_NONBLOCK);
-	if (fd < 0 || fstat(fd, &st) < 0 || fstatfs(fd, &sfs) < 0)
+	if (fd < 0 || fstat(fd, &st) < 0)
 		return -errno;
 	if (!S_ISREG(st.st_mode) || st.st_dev != s->key.dev || st.st_ino != s->key.ino)
 		return -ESTALE;
-	s->overlay = sfs.f_type == OVERLAYFS_SUPER_MAGIC;
-	s->fd = steal_fd(&fd);
+	stage_opened(s, steal_fd(&fd));
 	return 0;
+}
+
+void stage_opened(struct stage *s, int fd)
+{
+	struct statfs sfs;
+
+	s->overlay = fstatfs(fd, &sfs) == 0 && sfs.f_type == OVERLAYFS_SUPER_MAGIC;
+	s->fd = fd;
+}
+
+void segment_admit(struct segment *g, uint64_t id, uint64_t run, uint64_t interval_ms)
+{
+	g->id = id;
+	g->run = run;
+	g->interval_ms = interval_ms;
+	g->retry_ms = RETRY_FIRST_MS;
+	keeper.staged += g->len;
+	LIST_INSERT_HEAD(&g->stage->segments, g, link);
+}
+
+/* What lies in the way may be without users since somebody died, and free in a moment. */
+static void clear_the_way(struct stage *s, uint64_t off, uint64_t len)
+{
+	const struct segment *g;
+	bool unused;
+
+	pthread_mutex_lock(&keeper.lock);
+	g = segment_overlapping(s, off, len);
+	unused = g && LIST_EMPTY(&g->users);
+	pthread_mutex_unlock(&keeper.lock);
+	if (unused)
+		let_go(s);
 }
 
 int within_file(const struct stage *s, uint64_t off, uint64_t len)
@@ -54,6 +84,7 @@ int do_stage(struct stage *s, struct job *j, struct segment **ret)
 	uint64_t budget;
 	int err;
 
+	clear_the_way(s, m->off, m->len);
 	err = s->fd >= 0 ? 0 : reopen(s, j->fd[0]);
 	if (err)
 		return refuse(m,
@@ -79,15 +110,12 @@ int do_stage(struct stage *s, struct job *j, struct segment **ret)
 		return err;
 	err = segment_create(s, m->off, m->len, &g);
 	pthread_mutex_lock(&keeper.lock);
-	if (err) {
-		keeper.staged -= m->len;
-	} else {
+	keeper.staged -= m->len; /* reserved above */
+	if (!err) {
 		if (m->text[0])
 			memcpy(s->name, m->text, sizeof(s->name));
-		g->id = m->id = keeper.next_id++;
-		g->run = c->run;
-		g->retry_ms = RETRY_FIRST_MS;
-		LIST_INSERT_HEAD(&s->segments, g, link);
+		m->id = keeper.next_id++;
+		segment_admit(g, m->id, c->run, c->interval_ms);
 		segment_use(g, c);
 		*ret = g;
 	}
@@ -98,39 +126,52 @@ int do_stage(struct stage *s, struct job *j, struct segment **ret)
 	return err;
 }
 
+/* A client that lost its keeper while that sealed the memory goes on in a copy of its own, with
+ * the same ledger. The sealed memory, adopted from the guardian, then has nothing that the copy
+ * has not.
+ */
+static bool succeeds(const struct segment *g, int ledger)
+{
+	return g->state == SEGMENT_SEALED && LIST_EMPTY(&g->users) &&
+	       same_inode(g->ledger_fd, ledger);
+}
+
 /* A segment that outlived another keeper, or that came to this client by fork(). Its ledger
  * says what file and memory last agreed on. */
 int do_attach(struct stage *s, struct job *j)
 {
+	struct client *c = j->from->client;
+	struct segment *g, *before;
 	struct msg *m = &j->m;
-	struct segment *g;
 	int err;
 
 	err = s->fd >= 0 ? 0 : reopen(s, j->fd[0]);
 	if (err)
 		return refuse(m, REASON_NO_DESCRIPTOR, err);
 	pthread_mutex_lock(&keeper.lock);
-	g = segment_overlapping(s, m->off, m->len);
-	if (g && segment_same_memory(g, j->fd[1])) {
-		segment_use(g, j->from->client);
+	before = segment_overlapping(s, m->off, m->len);
+	g = before && same_inode(before->memfd, j->fd[1]) ? before : NULL;
+	if (g) {
+		segment_use(g, c);
 		m->id = g->id;
-	} else if (g) {
+	} else if (before && !succeeds(before, j->fd[2])) {
 		err = refuse(m, REASON_STAGED_ELSEWHERE, -EBUSY);
 	}
 	pthread_mutex_unlock(&keeper.lock);
-	if (g)
+	if (g || err)
 		return err;
 	err = segment_adopt(s, m, j->fd[1], j->fd[2], &g);
 	if (err)
 		return refuse(m, REASON_PROTOCOL, err);
+	if (before)
+		segment_forget(before);
 	pthread_mutex_lock(&keeper.lock);
 	memcpy(s->name, m->text, sizeof(s->name));
-	g->id = m->id = keeper.next_id++;
-	g->run = j->from->client->run;
-	g->retry_ms = RETRY_FIRST_MS;
-	keeper.staged += g->len;
-	LIST_INSERT_HEAD(&s->segments, g, link);
-	segment_use(g, j->from->client);
+	m->id = keeper.next_id++;
+	segment_admit(g, m->id, c->run, c->interval_ms);
+	segment_use(g, c);
 	pthread_mutex_unlock(&keeper.lock);
+	if (guarded_keep(g))
+		keeper_say("%s: the guardian cannot keep what is staged", s->name);
 	return 0;
 }

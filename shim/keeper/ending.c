@@ -5,15 +5,34 @@
 #include <sys/eventfd.h>
 #include <unistd.h>
 
-#include "keeper/keeper.h"
+#include "keeper/guarded.h"
 #include "keeper/requests.h"
 
 #define RETRY_MOST_MS 5000
 
-void segment_let_go(struct segment *g)
+void segment_forget(struct segment *g)
 {
+	if (g->state != SEGMENT_FILLING)
+		guarded_drop(g);
 	pthread_mutex_lock(&keeper.lock);
 	segment_destroy(g);
+	pthread_mutex_unlock(&keeper.lock);
+}
+
+/* Whoever waits for the end may unmount the file system then: nothing of it is open any more.
+ */
+void segment_let_go(struct segment *g)
+{
+	struct stage *s = g->stage;
+
+	if (g->state != SEGMENT_FILLING)
+		guarded_drop(g);
+	pthread_mutex_lock(&keeper.lock);
+	segment_destroy(g);
+	if (LIST_EMPTY(&s->segments)) {
+		close(s->fd);
+		s->fd = -1;
+	}
 	pthread_mutex_unlock(&keeper.lock);
 	(void)eventfd_write(keeper.event, 1);
 }
@@ -54,6 +73,7 @@ int do_retire(struct segment *g, struct job *j, int *ret_fd)
 		usleep(100 * 1000);
 	g->state = SEGMENT_LIVE;
 	g->ledger->state = SEGMENT_LIVE;
+	(void)guarded_keep(g);
 	*ret_fd = g->memfd;
 	return refuse(&j->m, REASON_WRITE_BACK, err);
 }

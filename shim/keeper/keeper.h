@@ -54,9 +54,11 @@ struct segment {
 	size_t ledger_size; /* bytes */
 	LIST_HEAD(, use) users;
 	enum segment_state state;
-	uint64_t dirty;	   /* bytes found changed by the last pass */
-	uint64_t retry_ms; /* between two tries of the last word */
-	uint64_t next_try; /* ms, CLOCK_MONOTONIC */
+	bool ending;	      /* the guardian must not hear of it any more */
+	uint64_t interval_ms; /* of whoever brought it */
+	uint64_t dirty;	      /* bytes found changed by the last pass */
+	uint64_t retry_ms;    /* between two tries of the last word */
+	uint64_t next_try;    /* ms, CLOCK_MONOTONIC */
 };
 
 struct job {
@@ -115,8 +117,9 @@ struct keeper {
 	uint64_t instance; /* tells this keeper from the next */
 	int event;	   /* eventfd: tells the main thread that something changed */
 	unsigned conversations;
-	uint64_t files; /* descriptors that we may have */
-	bool leaving;	/* for somebody who may have more */
+	uint64_t files;	     /* descriptors that we may have */
+	bool leaving;	     /* for somebody who may have more */
+	bool durable_passes; /* we are to end: on the device, not only in the file */
 };
 
 extern struct keeper keeper;
@@ -154,7 +157,7 @@ static inline uint8_t *segment_flags(const struct segment *g)
 int segment_create(struct stage *s, uint64_t off, uint64_t len, struct segment **ret);
 int segment_adopt(struct stage *s, const struct msg *m, int memfd, int ledger,
 		  struct segment **ret);
-bool segment_same_memory(const struct segment *g, int memfd);
+bool same_inode(int a, int b);		       /* descriptors */
 int segment_replace_memory(struct segment *g); /* a copy that is not sealed */
 void segment_free(struct segment *g);
 

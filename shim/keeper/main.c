@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* pinstage-keeper: owns the stages of one user and outlives the programs that made them. */
+/* pinstage-keeper: a guardian and a worker; owns the stages of one user and outlives the
+ * programs that made them. */
 #include <errno.h>
 #include <fcntl.h>
 #include <getopt.h>
@@ -9,6 +10,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/eventfd.h>
 #include <sys/file.h>
 #include <sys/prctl.h>
 #include <sys/random.h>
@@ -19,7 +21,7 @@
 #include <unistd.h>
 
 #include "common/rendezvous.h"
-#include "keeper/keeper.h"
+#include "keeper/guarded.h"
 
 #define IDLE_EXIT_MS 10000
 
@@ -87,8 +89,6 @@ static void shed(int ready_fd)
 		files.rlim_cur = files.rlim_max;
 		(void)setrlimit(RLIMIT_NOFILE, &files);
 	}
-	keeper.files = getrlimit(RLIMIT_NOFILE, &files) == 0 ? files.rlim_cur : 0;
-	(void)prctl(PR_SET_DUMPABLE, 0);
 	(void)close_range(ready_fd < 3 ? 3 : (unsigned)ready_fd + 1, ~0U, 0);
 }
 
@@ -152,19 +152,77 @@ static void occupy_standard_descriptors(void)
 		close(fd);
 }
 
+/* Takes the keeper's place. -1, or what to exit with. */
+static int begin(struct guardian *g, int ready)
+{
+	LIST_INIT(&g->vault);
+	g->dir = rendezvous_open(geteuid(), 1);
+	if (g->dir < 0) {
+		fprintf(stderr, "pinstage-keeper: the rendezvous directory is not usable: %s\n",
+			strerror(-g->dir));
+		return 1;
+	}
+	g->lock = become_keeper(g->dir);
+	if (g->lock == -EBUSY)
+		return 0; /* there is one */
+	if (g->lock < 0) {
+		fprintf(stderr, "pinstage-keeper: cannot take the lock: %s\n",
+			strerror(-g->lock));
+		return 1;
+	}
+	g->listener = rendezvous_listen(g->dir);
+	if (g->listener < 0) {
+		keeper_say("cannot listen: %s", strerror(-g->listener));
+		return 1;
+	}
+	redirect(g->dir);
+	if (ready >= 0) {
+		(void)!write(ready, "r", 1);
+		close(ready);
+	}
+	return -1;
+}
+
+static int work(struct guardian *g)
+{
+	struct rlimit files;
+	int err;
+
+	openlog("pinstage-keeper", LOG_PID, LOG_DAEMON);
+	keeper.files = getrlimit(RLIMIT_NOFILE, &files) == 0 ? files.rlim_cur : 0;
+	/* Random, so that a client of an earlier keeper cannot mean what we have now. */
+	if (getrandom(&keeper.instance, sizeof(keeper.instance), 0) < 0 || !keeper.instance)
+		keeper.instance = now_ms() | 1;
+	keeper.next_id = keeper.instance >> 8;
+	keeper.event = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+	guarded_begin(g);
+	err = server_run(g->listener, IDLE_EXIT_MS);
+	guarded_leave(keeper.leaving);
+	return err ? 1 : 0;
+}
+
 int main(int argc, char **argv)
 {
 	static const struct option opts[] = { { "ready-fd", required_argument, NULL, 'r' },
+					      { "guardian", required_argument, NULL, 'g' },
 					      { "help", no_argument, NULL, 'h' },
 					      { "version", no_argument, NULL, 'V' },
 					      { 0 } };
-	int c, dir, lock, listener, ready = -1, err;
+	struct guardian g = { .pair = -1 };
+	int c, ready = -1, err, status;
+	bool inherited = false;
 
 	occupy_standard_descriptors();
+	guardian_title_room(argc, argv);
 	while ((c = getopt_long(argc, argv, "", opts, NULL)) >= 0) {
 		switch (c) {
 		case 'r':
 			ready = atoi(optarg);
+			break;
+		case 'g': /* only ever from guardian_start_another() */
+			if (!guardian_inherit(&g, optarg))
+				return 2;
+			inherited = true;
 			break;
 		case 'h':
 			usage(stdout);
@@ -181,38 +239,20 @@ int main(int argc, char **argv)
 		usage(stderr);
 		return 2;
 	}
-	shed(ready);
-	dir = rendezvous_open(geteuid(), 1);
-	if (dir < 0) {
-		fprintf(stderr, "pinstage-keeper: the rendezvous directory is not usable: %s\n",
-			strerror(-dir));
-		return 1;
+	if (!inherited) {
+		shed(ready);
+		status = begin(&g, ready);
+		if (status >= 0)
+			return status;
 	}
-	lock = become_keeper(dir);
-	if (lock == -EBUSY)
-		return 0; /* there is one */
-	if (lock < 0) {
-		fprintf(stderr, "pinstage-keeper: cannot take the lock: %s\n", strerror(-lock));
-		return 1;
-	}
-	openlog("pinstage-keeper", LOG_PID, LOG_DAEMON);
-	/* Random, so that a client of an earlier keeper cannot mean what we have now. */
-	if (getrandom(&keeper.instance, sizeof(keeper.instance), 0) < 0 || !keeper.instance)
-		keeper.instance = now_ms() | 1;
-	keeper.next_id = keeper.instance >> 8;
-	listener = rendezvous_listen(dir);
-	if (listener < 0) {
-		keeper_say("cannot listen: %s", strerror(-listener));
-		return 1;
-	}
-	redirect(dir);
-	if (ready >= 0) {
-		(void)!write(ready, "r", 1);
-		close(ready);
-	}
-	err = server_run(listener, IDLE_EXIT_MS);
+	(void)prctl(PR_SET_DUMPABLE, 0);
+	err = guardian_run(&g);
+	if (err < 0)
+		return work(&g);
+	if (err)
+		keeper_say("cannot start a worker: %s", strerror(err));
 	/* A program that connects from here on finds nobody listening and starts another
 	 * keeper, which gets the lock when we are gone. */
-	(void)unlinkat(dir, RENDEZVOUS_SOCKET, 0);
+	(void)unlinkat(g.dir, RENDEZVOUS_SOCKET, 0);
 	return err ? 1 : 0;
 }

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /* Carrying a stage's changes to its file, when asked and in the background. */
+#include <errno.h>
 #include <string.h>
 
 #include "keeper/keeper.h"
@@ -11,6 +12,8 @@ int sync_stage(struct stage *s, uint64_t off, uint64_t len, bool durable)
 	struct segment *g;
 	int err = 0, now;
 
+	if (s->fd < 0)
+		return -ENOENT; /* what there was has been let go of */
 	LIST_FOREACH(g, &s->segments, link) {
 		if (g->state == SEGMENT_FILLING)
 			continue;
@@ -38,9 +41,11 @@ static uint64_t interval_of(struct stage *s)
 	struct segment *g;
 	struct use *u;
 
-	LIST_FOREACH(g, &s->segments, link)
+	LIST_FOREACH(g, &s->segments, link) {
+		ms = MIN(ms, g->interval_ms);
 		LIST_FOREACH(u, &g->users, link)
 			ms = MIN(ms, u->client->interval_ms);
+	}
 	return ms;
 }
 
@@ -53,7 +58,7 @@ void request_pass(struct stage *s)
 	struct segment *g;
 
 	s->gently = true;
-	(void)sync_stage(s, 0, UINT64_MAX, false);
+	(void)sync_stage(s, 0, UINT64_MAX, keeper.durable_passes);
 	s->gently = false;
 	let_go(s);
 	took = now_ms() - begun;

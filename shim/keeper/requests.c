@@ -2,7 +2,7 @@
 /* What clients ask for, done by the worker that has the stage. */
 #include <errno.h>
 
-#include "keeper/keeper.h"
+#include "keeper/guarded.h"
 #include "keeper/requests.h"
 
 /* A segment of this stage that is being filled by this client. */
@@ -39,6 +39,14 @@ static int do_clean(struct segment *g, struct msg *m)
 	return err ? refuse(m, REASON_WRITE_BACK, err) : 0;
 }
 
+static void set_state(struct segment *g, enum segment_state state)
+{
+	pthread_mutex_lock(&keeper.lock);
+	g->state = state;
+	g->ledger->state = state;
+	pthread_mutex_unlock(&keeper.lock);
+}
+
 static int do_commit(struct segment *g, struct msg *m)
 {
 	struct window w;
@@ -49,11 +57,12 @@ static int do_commit(struct segment *g, struct msg *m)
 	if (err)
 		return refuse(m, err == -EBUSY ? REASON_IN_USE : REASON_WRITE_BACK, err);
 	engine_record_bases(g);
-	pthread_mutex_lock(&keeper.lock);
-	g->state = SEGMENT_LIVE;
-	g->ledger->state = SEGMENT_LIVE;
-	pthread_mutex_unlock(&keeper.lock);
-	return 0;
+	set_state(g, SEGMENT_LIVE);
+	err = guarded_keep(g);
+	if (!err)
+		return 0;
+	set_state(g, SEGMENT_FILLING);
+	return refuse(m, REASON_NO_FILES, err);
 }
 
 static int do_wrote(struct stage *s, const struct msg *m)

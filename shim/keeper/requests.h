@@ -17,12 +17,16 @@ static inline int refuse(struct msg *m, enum reason why, int err)
 int within_file(const struct stage *s, uint64_t off, uint64_t len);
 int do_stage(struct stage *s, struct job *j, struct segment **ret);
 int do_attach(struct stage *s, struct job *j);
+void stage_opened(struct stage *s, int fd); /* fd is then the stage's */
+void segment_admit(struct segment *g, uint64_t id, uint64_t run,
+		   uint64_t interval_ms); /* lock held */
 
 /* passes.c: writes what changed; the error goes into the ledgers and the stage */
 int sync_stage(struct stage *s, uint64_t off, uint64_t len, bool durable);
 
 /* ending.c */
 void segment_let_go(struct segment *g); /* frees it, and wakes who waits for that */
+void segment_forget(struct segment *g); /* frees it; its stage is still needed */
 int do_retire(struct segment *g, struct job *j, int *ret_fd);
 int do_release(struct stage *s, struct job *j, struct segment *g);
 void let_go(struct stage *s); /* the last word on segments that nobody shows any more */

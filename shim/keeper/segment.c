@@ -169,12 +169,12 @@ int segment_adopt(struct stage *s, const struct msg *m, int memfd, int ledger,
 	return 0;
 }
 
-bool segment_same_memory(const struct segment *g, int memfd)
+bool same_inode(int a, int b)
 {
-	struct stat a, b;
+	struct stat x, y;
 
-	return fstat(g->memfd, &a) == 0 && fstat(memfd, &b) == 0 && a.st_dev == b.st_dev &&
-	       a.st_ino == b.st_ino;
+	return fstat(a, &x) == 0 && fstat(b, &y) == 0 && x.st_dev == y.st_dev &&
+	       x.st_ino == y.st_ino;
 }
 
 int segment_replace_memory(struct segment *g)

@@ -3,12 +3,13 @@
 #include <errno.h>
 #include <limits.h>
 #include <stdlib.h>
+#include <string.h>
 #include <sys/epoll.h>
 #include <sys/eventfd.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
-#include "keeper/keeper.h"
+#include "keeper/guarded.h"
 #include "keeper/server.h"
 
 static int epoll;
@@ -64,6 +65,16 @@ static void accept_one(int listener)
 	keeper.conversations++;
 }
 
+static char guardian; /* its address stands for the guardian among the events */
+
+static void watch(int fd, uint32_t events, void *who)
+{
+	struct epoll_event ev = { .events = events, .data.ptr = who };
+
+	if (epoll_ctl(epoll, EPOLL_CTL_ADD, fd, &ev) < 0)
+		keeper_say("cannot watch a descriptor: %s", strerror(errno));
+}
+
 /* Posts the passes that are due; returns when the next thing is, in ms, or -1. */
 static int tick(void)
 {
@@ -74,6 +85,14 @@ static int tick(void)
 	check_waiters();
 	if (!lanes_staffed())
 		next = now + 100;
+	if (guarded_fd() < 0) {
+		uint64_t in = guarded_revive();
+
+		if (in == UINT64_MAX)
+			watch(guarded_fd(), 0, &guardian);
+		else
+			next = MIN(next, now + in);
+	}
 	LIST_FOREACH(s, &keeper.stages, link) {
 		if (LIST_EMPTY(&s->segments))
 			continue;
@@ -87,6 +106,8 @@ static int tick(void)
 	}
 	LIST_FOREACH(w, &keeper.waiters, link)
 		next = MIN(next, w->deadline);
+	if (farewell_pending())
+		next = MIN(next, now + 1000);
 	if (next == UINT64_MAX)
 		return -1;
 	return next <= now ? 1 : (int)MIN(next - now + 1, (uint64_t)INT_MAX);
@@ -100,23 +121,23 @@ static bool idle(void)
 /* Runs until nobody needs it for idle_exit_ms. Returns 0 then. */
 int server_run(int listener, uint64_t idle_exit_ms)
 {
-	struct epoll_event ev = { .events = EPOLLIN }, got[64];
+	struct epoll_event got[64];
 	uint64_t idle_since = now_ms();
 	eventfd_t value;
 	int n, wait;
 
+	farewell_prepare();
 	epoll = epoll_create1(EPOLL_CLOEXEC);
-	keeper.event = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
-	if (epoll < 0 || keeper.event < 0)
+	if (epoll < 0)
 		return -errno;
-	ev.data.ptr = &listener;
-	if (epoll_ctl(epoll, EPOLL_CTL_ADD, listener, &ev) < 0)
-		return -errno;
-	ev.data.ptr = &keeper.event;
-	if (epoll_ctl(epoll, EPOLL_CTL_ADD, keeper.event, &ev) < 0)
-		return -errno;
+	watch(listener, EPOLLIN, &listener);
+	watch(keeper.event, EPOLLIN, &keeper.event);
+	if (guarded_fd() >= 0)
+		watch(guarded_fd(), 0, &guardian); /* only its end */
 	pthread_mutex_lock(&keeper.lock);
 	for (;;) {
+		if (farewell_done())
+			break;
 		wait = tick();
 		if (keeper.leaving && LIST_EMPTY(&keeper.stages))
 			break;
@@ -134,6 +155,8 @@ int server_run(int listener, uint64_t idle_exit_ms)
 				accept_one(listener);
 			else if (got[i].data.ptr == &keeper.event)
 				(void)eventfd_read(keeper.event, &value);
+			else if (got[i].data.ptr == &guardian)
+				guarded_lost();
 			else
 				readable(got[i].data.ptr);
 		}

@@ -22,4 +22,10 @@ void check_waiters(void);
 void answer_status(struct conversation *c, uint64_t skip);
 void answer_users(struct conversation *c, struct msg *m);
 
+/* farewell.c: what SIGTERM and SIGINT mean. Done: somebody told us to end, and there is nothing
+ * left that we hold. Pending: it has yet to say what there is. */
+void farewell_prepare(void);
+bool farewell_done(void);
+bool farewell_pending(void);
+
 #endif

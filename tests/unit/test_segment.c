@@ -94,8 +94,8 @@ static void create__seeds_differ(void **state)
 	assert_int_equal(segment_create(&stage, 0, page, &a), 0);
 	assert_int_equal(segment_create(&stage, 0, page, &b), 0);
 	assert_true(a->ledger->seed != b->ledger->seed);
-	assert_false(segment_same_memory(a, b->memfd));
-	assert_true(segment_same_memory(a, a->memfd));
+	assert_false(same_inode(a->memfd, b->memfd));
+	assert_true(same_inode(a->memfd, a->memfd));
 	segment_free(a);
 	segment_free(b);
 }
@@ -141,7 +141,7 @@ static void adopt__what_another_keeper_had(void **state)
 	memset(p, 0xaa, page);
 	ledger_flags(old->ledger)[3] = LEDGER_UNKNOWN;
 	assert_int_equal(segment_adopt(&stage, &m, old->memfd, old->ledger_fd, &g), 0);
-	assert_true(segment_same_memory(g, old->memfd));
+	assert_true(same_inode(g->memfd, old->memfd));
 	assert_ptr_equal(g->stage, &stage);
 	assert_int_equal(g->state, SEGMENT_LIVE);
 	assert_int_equal(g->off, 7 * page);

@@ -1,0 +1,202 @@
+/* SPDX-License-Identifier: MIT */
+#include "keeper/guarded.h"
+
+#include <errno.h>
+#include <linux/magic.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/vfs.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "common/cleanup.h"
+#include "keeper/requests.h"
+
+#define AGAIN_MS 1000
+
+/* Rank: below keeper.lock. */
+static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
+static struct guardian us = { .pair = -1 };
+static uint64_t next_try; /* ms, CLOCK_MONOTONIC */
+
+static void pause_10ms(void)
+{
+	nanosleep(&(struct timespec){ .tv_nsec = 10 * 1000 * 1000 }, NULL);
+}
+
+/* Descriptors in flight are limited for all of a user's processes together. */
+static int send_patiently(const struct msg *m, const int *fd, size_t n)
+{
+	int err = msg_send(us.pair, m, fd, n);
+
+	for (int tries = 0; err == -ETOOMANYREFS && tries < 200; tries++) {
+		pause_10ms();
+		err = msg_send(us.pair, m, fd, n);
+	}
+	return err;
+}
+
+/* A guardian that is gone is no error: the next one learns of everything. */
+static int ask(struct msg *m, const int *fd, size_t n)
+{
+	int err = 0;
+
+	pthread_mutex_lock(&lock);
+	if (us.pair >= 0) {
+		err = send_patiently(m, fd, n);
+		if (!err)
+			err = msg_recv(us.pair, m, NULL, 0);
+		err = !err ? m->error : err == -ETOOMANYREFS ? -EMFILE : 0;
+	}
+	pthread_mutex_unlock(&lock);
+	return err;
+}
+
+int guarded_keep(const struct segment *g)
+{
+	const int fd[PROTO_FDS] = { [VAULT_FILE] = g->stage->fd,
+				    [VAULT_MEMORY] = g->memfd,
+				    [VAULT_LEDGER] = g->ledger_fd };
+	struct msg m;
+
+	msg_init(&m, MSG_ATTACH);
+	m.type = GUARD_KEEP;
+	m.key = g->stage->key;
+	m.id = g->id;
+	m.off = g->off;
+	m.len = g->len;
+	m.run = g->run;
+	m.arg[0] = g->interval_ms;
+	memcpy(m.text, g->stage->name, sizeof(m.text));
+	return ask(&m, fd, PROTO_FDS);
+}
+
+void guarded_drop(struct segment *g)
+{
+	struct msg m;
+
+	pthread_mutex_lock(&keeper.lock);
+	g->ending = true;
+	pthread_mutex_unlock(&keeper.lock);
+	msg_init(&m, MSG_ABORT);
+	m.type = GUARD_DROP;
+	m.id = g->id;
+	(void)ask(&m, NULL, 0);
+}
+
+void guarded_leave(bool for_another)
+{
+	struct msg m;
+
+	msg_init(&m, MSG_ABORT);
+	m.type = GUARD_LEAVE;
+	m.flags = for_another ? LEAVE_FOR_ANOTHER : 0;
+	(void)ask(&m, NULL, 0);
+}
+
+int guarded_fd(void)
+{
+	return us.pair;
+}
+
+void guarded_lost(void)
+{
+	pthread_mutex_lock(&lock);
+	close(us.pair);
+	us.pair = -1;
+	pthread_mutex_unlock(&lock);
+	next_try = now_ms();
+}
+
+static void tell_all(void)
+{
+	struct segment *g;
+	struct stage *s;
+
+	LIST_FOREACH(s, &keeper.stages, link)
+		LIST_FOREACH(g, &s->segments, link)
+			if (g->state != SEGMENT_FILLING && !g->ending && guarded_keep(g))
+				keeper_say("%s: the new guardian cannot keep it", s->name);
+}
+
+uint64_t guarded_revive(void)
+{
+	const uint64_t now = now_ms();
+	int pair;
+
+	if (us.pair >= 0)
+		return UINT64_MAX;
+	if (now >= next_try) {
+		next_try = now + AGAIN_MS;
+		pair = guardian_start_another(&us);
+		if (pair >= 0) {
+			pthread_mutex_lock(&lock);
+			us.pair = pair;
+			pthread_mutex_unlock(&lock);
+			tell_all();
+			return UINT64_MAX;
+		}
+		keeper_say("cannot start another guardian: %s", strerror(-pair));
+	}
+	return next_try - now;
+}
+
+/* Out of memory or descriptors is waited for, for a while: whatever else we do can wait, too.
+ */
+static int adopt_patiently(struct stage *s, const struct vault_entry *e, struct segment **ret)
+{
+	int err = -ENOMEM;
+
+	for (int tries = 0; tries < 500; tries++) {
+		err = segment_adopt(s, &e->m, e->fd[VAULT_MEMORY], e->fd[VAULT_LEDGER], ret);
+		if (err != -ENOMEM && err != -EMFILE && err != -ENFILE)
+			break;
+		pause_10ms();
+	}
+	return err;
+}
+
+static bool adopt(struct vault_entry *e)
+{
+	struct stage *s = stage_find(e->m.key, true);
+	struct segment *g;
+	int err;
+
+	if (s->fd < 0)
+		stage_opened(s, e->fd[VAULT_FILE]);
+	memcpy(s->name, e->m.text, sizeof(s->name));
+	err = adopt_patiently(s, e, &g);
+	if (err) {
+		keeper_say("%s: what is staged at offset %lu cannot be taken over: %s", s->name,
+			   e->m.off, strerror(-err));
+		return false;
+	}
+	close(e->fd[VAULT_MEMORY]);
+	close(e->fd[VAULT_LEDGER]);
+	segment_admit(g, e->m.id, e->m.run, e->m.arg[0]);
+	return true;
+}
+
+void guarded_begin(struct guardian *g)
+{
+	struct vault_entry *e;
+	unsigned n = 0, failed = 0;
+	struct stage *s;
+
+	us = *g;
+	LIST_INIT(&us.vault);
+	pthread_mutex_lock(&keeper.lock);
+	while ((e = LIST_FIRST(&g->vault))) {
+		if (adopt(e))
+			n++;
+		else
+			failed++;
+		LIST_REMOVE(e, link);
+		free(e);
+	}
+	if (n || failed)
+		keeper_say("took over %u segments from a keeper that was ended", n);
+	LIST_FOREACH(s, &keeper.stages, link)
+		lane_post_pass(s);
+	pthread_mutex_unlock(&keeper.lock);
+}
