@@ -12,13 +12,15 @@
 int run_main(int argc, char **argv);
 int status_main(int argc, char **argv);
 int sync_main(int argc, char **argv);
+int release_main(int argc, char **argv);
 
 /* One line on standard error: "pinstage WHO: ...". */
 void complain(const char *who, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
 
-/* For subcommands without options of their own: serves --help and --version and refuses the
- * rest. Returns -1, or what to exit with. */
-int no_options(int argc, char **argv, const char *usage);
+/* Says what getopt_long() with a leading ':' returned ':' or '?' for. Returns what to exit
+ * with.
+ */
+int wrong_option(char **argv, int c);
 
 /* What --version prints. Returns what to exit with. */
 int print_version(void);

@@ -16,7 +16,7 @@
 #define READY_FD 3
 #define TRIES	 10
 
-static int receive(int sock, struct msg *m, int timeout_ms)
+int conversation_answer(int sock, struct msg *m, int timeout_ms)
 {
 	struct pollfd p = { .fd = sock, .events = POLLIN };
 	int n;
@@ -33,11 +33,11 @@ int conversation_ask(int sock, struct msg *m, int timeout_ms)
 {
 	int err = msg_send(sock, m, NULL, 0);
 
-	return err ? err : receive(sock, m, timeout_ms);
+	return err ? err : conversation_answer(sock, m, timeout_ms);
 }
 
 /* Without a run: that would only mark what we ourselves stage. */
-static int hello(int sock, enum reason *ret_why)
+static int hello(int sock, enum reason *ret_why, uint64_t *ret_pid)
 {
 	struct msg m;
 	int err;
@@ -51,20 +51,21 @@ static int hello(int sock, enum reason *ret_why)
 	err = conversation_ask(sock, &m, ANSWER_MS);
 	if (err)
 		return err;
+	*ret_pid = m.arg[0];
 	*ret_why = REASON_PROTOCOL;
 	return m.error || m.version != PROTO_VERSION ? -EPROTO : 0;
 }
 
 /* One try. -ECONNREFUSED, -ENOENT, -ECONNRESET or -EPIPE: no keeper, or one that is just
  * ending. */
-static int dial(int dir, enum reason *ret_why)
+static int dial(int dir, uid_t uid, enum reason *ret_why, uint64_t *ret_pid)
 {
 	cleanup_fd int fd = -1;
 	int err;
 
 	*ret_why = REASON_RENDEZVOUS;
-	fd = rendezvous_connect(dir, geteuid());
-	err = fd < 0 ? fd : hello(fd, ret_why);
+	fd = rendezvous_connect(dir, uid);
+	err = fd < 0 ? fd : hello(fd, ret_why, ret_pid);
 	return err ? err : steal_fd(&fd);
 }
 
@@ -73,17 +74,24 @@ static int nobody(int err)
 	return err == -ECONNREFUSED || err == -ENOENT || err == -ECONNRESET || err == -EPIPE;
 }
 
-int conversation_open(enum reason *ret_why)
+int conversation_open_for(uid_t uid, enum reason *ret_why, uint64_t *ret_pid)
 {
 	cleanup_fd int dir = -1;
 	int fd;
 
 	*ret_why = REASON_RENDEZVOUS;
-	dir = rendezvous_open(geteuid(), 0);
+	dir = rendezvous_open(uid, 0);
 	if (dir < 0)
 		return dir;
-	fd = dial(dir, ret_why);
+	fd = dial(dir, uid, ret_why, ret_pid);
 	return nobody(fd) ? -ENOENT : fd;
+}
+
+int conversation_open(enum reason *ret_why)
+{
+	uint64_t pid;
+
+	return conversation_open_for(geteuid(), ret_why, &pid);
 }
 
 /* In the grandchild. Descriptor 2 may be one that main() put there. */
@@ -139,6 +147,7 @@ static int start(const char *program)
 int conversation_open_or_start(const char *keeper, enum reason *ret_why)
 {
 	cleanup_fd int dir = -1;
+	uint64_t pid;
 	int fd, err;
 
 	*ret_why = REASON_RENDEZVOUS;
@@ -146,7 +155,7 @@ int conversation_open_or_start(const char *keeper, enum reason *ret_why)
 	if (dir < 0)
 		return dir;
 	for (int i = 0; i < TRIES; i++) {
-		fd = dial(dir, ret_why);
+		fd = dial(dir, geteuid(), ret_why, &pid);
 		if (!nobody(fd))
 			return fd;
 		*ret_why = REASON_NO_KEEPER;
@@ -157,7 +166,8 @@ int conversation_open_or_start(const char *keeper, enum reason *ret_why)
 	return -ECONNREFUSED;
 }
 
-int conversation_status(int sock, int (*each)(const struct msg *m, void *arg), void *arg)
+int conversation_status(int sock, int (*each)(const struct msg *m, void *arg), void *arg,
+			struct msg *ret_last)
 {
 	uint64_t seen = 0;
 	struct msg m;
@@ -170,9 +180,10 @@ int conversation_status(int sock, int (*each)(const struct msg *m, void *arg), v
 		for (; !err && !m.last; seen++) {
 			err = each(&m, arg);
 			if (!err)
-				err = receive(sock, &m, ANSWER_MS);
+				err = conversation_answer(sock, &m, ANSWER_MS);
 		}
 	} while (!err && m.arg[1]);
+	*ret_last = m;
 	return err;
 }
 

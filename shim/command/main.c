@@ -19,7 +19,8 @@ static const struct {
 	{ "run", run_main,
 	  "run a program with staging, and wait until its data is in its files" },
 	{ "status", status_main, "show what is staged" },
-	{ "sync", sync_main, "carry everything that is staged to the disk now" },
+	{ "sync", sync_main, "carry what is staged to the disk now" },
+	{ "release", release_main, "let go of a file system, so that it can be unmounted" },
 };
 
 void complain(const char *who, const char *fmt, ...)
@@ -52,30 +53,25 @@ int print_version(void)
 	return print_and_check("pinstage " PINSTAGE_VERSION "\n");
 }
 
-int no_options(int argc, char **argv, const char *usage)
+int wrong_option(char **argv, int c)
 {
-	static const struct option opts[] = { { "help", no_argument, NULL, 'h' },
-					      { "version", no_argument, NULL, 'V' },
-					      { 0 } };
-	int c;
+	const char *text = argv[optind - 1];
 
-	opterr = 0;
-	c = getopt_long(argc, argv, "+", opts, NULL);
-	if (c == 'h')
-		return print_and_check(usage);
-	if (c == 'V')
-		return print_version();
-	if (c < 0 && optind == argc)
-		return -1;
-	complain(argv[0], "unknown argument '%s'; see pinstage %s --help",
-		 argv[c < 0 ? optind : optind - 1], argv[0]);
+	if (c == ':')
+		complain(argv[0], "%s needs a value; see pinstage %s --help", text, argv[0]);
+	else if (text[0] == '-' && text[1] == '-')
+		complain(argv[0], "unknown or ambiguous option '%s'; see pinstage %s --help",
+			 text, argv[0]);
+	else
+		complain(argv[0], "unknown option '-%c'; see pinstage %s --help", optopt,
+			 argv[0]);
 	return EXIT_OWN;
 }
 
 static int help(void)
 {
-	puts("usage: pinstage run [OPTION...] [--] PROGRAM [ARGUMENT...]\n"
-	     "       pinstage status | sync\n"
+	puts("usage: pinstage COMMAND [OPTION...] [ARGUMENT...]\n"
+	     "       pinstage run [OPTION...] [--] PROGRAM [ARGUMENT...]\n"
 	     "\n"
 	     "Keeps programs working that pin file-backed memory for a device.\n");
 	for (size_t i = 0; i < ARRAY_SIZE(commands); i++)

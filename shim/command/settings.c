@@ -128,7 +128,7 @@ static int take(struct settings *s, const struct option_row *row, const char *te
 	return -1;
 }
 
-static int wrong_option(int c, char **argv, int at)
+static int wrong_run_option(int c, char **argv, int at)
 {
 	if (c == ':')
 		complain("run", "%s needs a value; see pinstage run --help", argv[optind - 1]);
@@ -170,7 +170,7 @@ int settings_read(struct settings *ret, int argc, char **argv)
 		if (c == VALUE_VERSION)
 			return print_version();
 		if (c < VALUE_FIRST)
-			return wrong_option(c, argv, at);
+			return wrong_run_option(c, argv, at);
 		status = take(ret, row_at((size_t)(c - VALUE_FIRST)), optarg);
 		if (status >= 0)
 			return status;

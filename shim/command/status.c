@@ -1,166 +1,195 @@
 /* SPDX-License-Identifier: MIT */
-/* pinstage status: what the keeper has staged, as a table. */
+/* pinstage status: what the keepers have staged. */
+#include "command/status.h"
+
 #include <errno.h>
-#include <inttypes.h>
-#include <stdio.h>
-#include <stdlib.h>
+#include <getopt.h>
 #include <string.h>
 
 #include "command/command.h"
 #include "command/conversation.h"
-#include "common/cleanup.h"
-#include "common/ledger.h"
-#include "common/util.h"
+#include "command/mount.h"
+#include "common/options.h"
 
 static const char usage[] =
-	"usage: pinstage status\n"
+	"usage: pinstage status [OPTION...]\n"
 	"\n"
-	"Shows what your keeper has staged, a line for each segment:\n"
+	"Shows what your keeper has staged; for root, every keeper of the machine. A line for each\n"
+	"file:\n"
 	"\n"
-	"  FILE     its name when it was staged\n"
-	"  OFFSET   where in the file the segment begins, in bytes\n"
-	"  LENGTH   its length, in bytes\n"
-	"  USERS    processes that have it mapped\n"
-	"  DIRTY    bytes that the last pass found changed and could not write\n"
-	"  SYNCED   seconds since the last pass over the file that wrote all there was\n"
-	"  STATE    filling, live, or sealed: nothing can change it any more\n"
-	"  ERROR    of the last write, if it failed\n"
+	"  FILE    its name when it was staged\n"
+	"  STAGED  bytes of it that are in memory now\n"
+	"  DIRTY   bytes of these that the last pass found changed and could not write\n"
+	"  SYNCED  time since the last pass that wrote all there was: no change is older than this\n"
+	"          and not in the file\n"
+	"  USERS   processes that have it mapped; none: a device still holds it\n"
+	"  ERROR   of the last write, if it failed\n"
 	"\n"
-	"Exit status: 0, also if no keeper is running; 125 if the keeper cannot be asked.\n";
+	"  --mount PATH   only files of the file system that PATH is on: who keeps it busy\n"
+	"  --bytes        exact numbers\n"
+	"  --json         all of it, for programs\n"
+	"  --openmetrics  totals for monitoring, without names of files\n"
+	"  --check        one line and an exit status for monitoring\n"
+	"  --max-age S    with --check: longest time that a change may stay unsynced (60)\n"
+	"\n"
+	"Exit status: 0, also if no keeper is running; 125 if a keeper cannot be asked. With --check:\n"
+	"0 all is well, 1 a change may be older than allowed, 2 something cannot be written, 3 a\n"
+	"keeper cannot be asked, or the command was called wrongly.\n";
 
-static const char *const titles[] = { "FILE",  "OFFSET", "LENGTH", "USERS",
-				      "DIRTY", "SYNCED", "STATE",  "ERROR" };
-#define COLUMNS	      ARRAY_SIZE(titles)
-#define NUMBERS_FIRST 1
-#define NUMBERS_LAST  5
+enum form { TEXT, JSON, METRICS, CHECK };
 
-struct table {
-	struct msg *row;
-	size_t rows, room;
+struct request {
+	enum form form;
+	bool exact;
+	const char *mount;
+	uint64_t max_age_ms;
 };
 
-static int add_row(const struct msg *m, void *arg)
-{
-	struct table *t = arg;
-	struct msg *more;
+static const struct option options[] = { { "mount", required_argument, NULL, 'm' },
+					 { "bytes", no_argument, NULL, 'b' },
+					 { "json", no_argument, NULL, 'j' },
+					 { "openmetrics", no_argument, NULL, 'o' },
+					 { "check", no_argument, NULL, 'c' },
+					 { "max-age", required_argument, NULL, 'a' },
+					 { "help", no_argument, NULL, 'h' },
+					 { "version", no_argument, NULL, 'V' },
+					 { 0 } };
 
-	if (t->rows == t->room) {
-		t->room = t->room ? 2 * t->room : 64;
-		more = reallocarray(t->row, t->room, sizeof(*more));
-		if (!more)
-			return -ENOMEM;
-		t->row = more;
+static int set_form(struct request *r, enum form form)
+{
+	if (r->form != TEXT && r->form != form) {
+		complain("status", "--json, --openmetrics and --check exclude each other");
+		return EXIT_OWN;
 	}
-	t->row[t->rows++] = *m;
+	r->form = form;
+	return -1;
+}
+
+static int set_age(struct request *r, const char *text)
+{
+	const char *expected;
+
+	if (option_parse(OPTION_SECONDS, text, &r->max_age_ms, &expected) == 0)
+		return -1;
+	complain("status", "--max-age: '%s' is not understood; expected: %s", text, expected);
+	return EXIT_OWN;
+}
+
+/* Returns -1, or what to exit with. */
+static int read_options(int argc, char **argv, struct request *r)
+{
+	int c, err = -1;
+
+	opterr = 0;
+	while (err < 0 && (c = getopt_long(argc, argv, ":", options, NULL)) >= 0) {
+		switch (c) {
+		case 'm':
+			r->mount = optarg;
+			break;
+		case 'b':
+			r->exact = true;
+			break;
+		case 'j':
+			err = set_form(r, JSON);
+			break;
+		case 'o':
+			err = set_form(r, METRICS);
+			break;
+		case 'c':
+			err = set_form(r, CHECK);
+			break;
+		case 'a':
+			err = set_age(r, optarg);
+			break;
+		case 'h':
+			return print_and_check(usage);
+		case 'V':
+			return print_version();
+		default:
+			return wrong_option(argv, c);
+		}
+	}
+	if (err < 0 && optind < argc) {
+		complain("status", "unknown argument '%s'; see pinstage status --help",
+			 argv[optind]);
+		err = EXIT_OWN;
+	}
+	return err;
+}
+
+static int show(const struct view *v, const struct request *r)
+{
+	int err = 0;
+
+	switch (r->form) {
+	case TEXT:
+		err = status_text(v, r->exact,
+				  r->mount ? "nothing of it is staged"
+					   : "no keeper is running");
+		break;
+	case JSON:
+		err = status_json(v);
+		break;
+	case METRICS:
+		status_metrics(v);
+		break;
+	case CHECK:
+		return status_check(v, r->max_age_ms);
+	}
+	if (err) {
+		complain("status", "%s", strerror(-err));
+		return EXIT_OWN;
+	}
 	return 0;
 }
 
-static int by_file_and_offset(const void *a, const void *b)
+/* Said on standard error, too: the tables have no place for it. */
+static int complain_of_keepers(const struct view *v)
 {
-	const struct msg *x = a, *y = b;
-	int c = inode_key_cmp(x->key, y->key);
+	int status = 0;
 
-	return c ? c : (x->off > y->off) - (x->off < y->off);
-}
-
-static const char *state_name(uint64_t state)
-{
-	static const char *const name[] = { [SEGMENT_FILLING] = "filling",
-					    [SEGMENT_LIVE] = "live",
-					    [SEGMENT_SEALED] = "sealed" };
-
-	return state < ARRAY_SIZE(name) ? name[state] : "?";
-}
-
-/* A file's name may contain anything; a line stays a line. */
-static void copy_printable(char *to, size_t size, const char *from)
-{
-	size_t n = 0;
-
-	for (; *from && n + 1 < size; from++)
-		to[n++] = (unsigned char)*from < 0x20 || *from == 0x7f ? '?' : *from;
-	to[n] = '\0';
-}
-
-struct line {
-	char cell[COLUMNS][sizeof(((struct msg *)0)->text)];
-};
-
-static void make_line(struct line *l, const struct msg *m)
-{
-	const size_t size = sizeof(l->cell[0]);
-
-	copy_printable(l->cell[0], size, m->text[0] ? m->text : "?");
-	snprintf(l->cell[1], size, "%" PRIu64, m->off);
-	snprintf(l->cell[2], size, "%" PRIu64, m->len);
-	snprintf(l->cell[3], size, "%" PRIu64, m->arg[1]);
-	snprintf(l->cell[4], size, "%" PRIu64, m->arg[0]);
-	snprintf(l->cell[5], size, "%" PRIu64 ".%" PRIu64, m->arg[2] / 1000,
-		 m->arg[2] % 1000 / 100);
-	snprintf(l->cell[6], size, "%s", state_name(m->arg[3]));
-	snprintf(l->cell[7], size, "%s", m->error ? strerror(-m->error) : "-");
-}
-
-static void print_line(const struct line *l, const int *width)
-{
-	for (size_t c = 0; c < COLUMNS; c++) {
-		if (c + 1 == COLUMNS)
-			printf("%s\n", l->cell[c]);
-		else if (c >= NUMBERS_FIRST && c <= NUMBERS_LAST)
-			printf("%*s  ", width[c], l->cell[c]);
-		else
-			printf("%-*s  ", width[c], l->cell[c]);
+	for (size_t i = 0; i < v->keepers; i++) {
+		if (v->keeper[i].error) {
+			conversation_complain("status", v->keeper[i].error, v->keeper[i].why);
+			status = EXIT_OWN;
+		}
 	}
+	return status;
 }
 
-static int print_table(const struct table *t)
+static int status_of(const struct request *r)
 {
-	cleanup_free struct line *line = calloc(t->rows + 1, sizeof(*line));
-	int width[COLUMNS] = { 0 };
-	size_t i, c;
+	struct mount m;
+	struct view v;
+	int err, status;
 
-	if (!line)
-		return -ENOMEM;
-	for (c = 0; c < COLUMNS; c++)
-		snprintf(line[0].cell[c], sizeof(line[0].cell[c]), "%s", titles[c]);
-	for (i = 0; i < t->rows; i++)
-		make_line(&line[i + 1], &t->row[i]);
-	for (i = 0; i <= t->rows; i++)
-		for (c = 0; c < COLUMNS; c++)
-			width[c] = MAX(width[c], (int)strlen(line[i].cell[c]));
-	for (i = 0; i <= t->rows; i++)
-		print_line(&line[i], width);
-	return 0;
+	err = r->mount ? mount_find(r->mount, true, &m) : 0;
+	if (err) {
+		complain("status", "%s: %s", r->mount, strerror(-err));
+		return EXIT_OWN;
+	}
+	err = view_take(&v, true);
+	if (err) {
+		complain("status", "%s", strerror(-err));
+		return EXIT_OWN;
+	}
+	if (r->mount)
+		view_keep_only(&v, &m);
+	status = show(&v, r);
+	if (r->form != CHECK)
+		status = status ? status : complain_of_keepers(&v);
+	view_free(&v);
+	err = output_complete("status");
+	return err ? err : status;
 }
 
 int status_main(int argc, char **argv)
 {
-	cleanup_free struct msg *rows = NULL;
-	struct table t = { 0 };
-	cleanup_fd int sock = -1;
-	enum reason why;
-	int err = no_options(argc, argv, usage);
+	struct request r = { .max_age_ms = 60000 };
+	int status = read_options(argc, argv, &r);
 
-	if (err >= 0)
-		return err;
-	sock = conversation_open(&why);
-	if (sock == -ENOENT) {
-		puts("no keeper is running");
-		return output_complete("status");
-	}
-	if (sock < 0) {
-		conversation_complain("status", sock, why);
-		return EXIT_OWN;
-	}
-	err = conversation_status(sock, add_row, &t);
-	rows = t.row;
-	if (!err && t.rows)
-		qsort(t.row, t.rows, sizeof(*t.row), by_file_and_offset);
-	if (!err)
-		err = print_table(&t);
-	if (err) {
-		complain("status", "the keeper did not answer: %s", strerror(-err));
-		return EXIT_OWN;
-	}
-	return output_complete("status");
+	if (status < 0)
+		status = status_of(&r);
+	/* A monitor takes 125 for trouble of its own making. */
+	return status == EXIT_OWN && r.form == CHECK ? CHECK_UNKNOWN : status;
 }

@@ -1,107 +1,174 @@
 /* SPDX-License-Identifier: MIT */
-/* pinstage sync: everything that is staged, on the disk when it returns. */
+/* pinstage sync: what is staged, on the disk when it returns. */
+#include <ctype.h>
 #include <errno.h>
+#include <getopt.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 
 #include "command/command.h"
 #include "command/conversation.h"
-#include "common/cleanup.h"
+#include "command/mount.h"
+#include "command/syncing.h"
+#include "command/view.h"
+#include "common/options.h"
+
+#define PAUSE_MS 200 /* before what could not be written is tried again */
 
 static const char usage[] =
-	"usage: pinstage sync\n"
+	"usage: pinstage sync [OPTION...] [FILE|PID|--all]\n"
 	"\n"
-	"Carries all that your keeper has staged to the files, and these to the disk.\n"
+	"Carries what is staged to the files, and these to the disk: of FILE, of the files that the\n"
+	"process PID has staged, or, with --all or without any of them, all that your keeper holds.\n"
+	"For root, --all is every keeper of the machine.\n"
 	"\n"
-	"Exit status: 0 if all is there, or no keeper is running; 1 if something could not be\n"
-	"written, with a line for each such file; 125 if the keeper cannot be asked.\n";
+	"  --wait       try again what cannot be written, until it can\n"
+	"  --timeout S  give up waiting after that many seconds (60)\n"
+	"\n"
+	"Exit status: 0 if all is on the disk, or nothing is staged; 1 if something could not be\n"
+	"written, with a line for each such file; 125 if a keeper cannot be asked, or the command was\n"
+	"called wrongly.\n";
 
-struct file {
-	struct inode_key key;
-	char name[sizeof(((struct msg *)0)->text)];
+struct request {
+	bool all, wait;
+	uint64_t timeout_ms;
+	const char *name; /* FILE, or PID as text, or NULL */
+	pid_t pid;	  /* or 0 */
+	struct mount file;
 };
 
-struct files {
-	struct file *file;
-	size_t n;
+static const struct option options[] = {
+	{ "all", no_argument, NULL, 'a' },	     { "wait", no_argument, NULL, 'w' },
+	{ "timeout", required_argument, NULL, 't' }, { "help", no_argument, NULL, 'h' },
+	{ "version", no_argument, NULL, 'V' },	     { 0 }
 };
 
-static int add_file(const struct msg *m, void *arg)
+/* A number is a process; a file of such a name is "./4711". */
+static int read_target(struct request *r, const char *text)
 {
-	struct files *f = arg;
-	struct file *more;
-
-	for (size_t i = 0; i < f->n; i++)
-		if (!inode_key_cmp(f->file[i].key, m->key))
-			return 0;
-	more = reallocarray(f->file, f->n + 1, sizeof(*more));
-	if (!more)
-		return -ENOMEM;
-	f->file = more;
-	more[f->n].key = m->key;
-	memcpy(more[f->n++].name, m->text, sizeof(m->text));
-	return 0;
-}
-
-/* As long as it takes: there is no time by which a disk has to have written. *ret_err is the
- * file's own trouble. */
-static int sync_one(int sock, const struct file *f, int *ret_err)
-{
-	struct msg m;
+	char *end;
 	int err;
 
-	msg_init(&m, MSG_SYNC);
-	m.key = f->key;
-	m.flags = SYNC_DURABLE;
-	err = conversation_ask(sock, &m, -1);
-	/* -ENOENT: it was let go meanwhile, and so is in the file. */
-	*ret_err = err || m.error == -ENOENT ? 0 : m.error;
-	return err;
+	r->name = text;
+	if (isdigit((unsigned char)text[0])) {
+		r->pid = (pid_t)strtol(text, &end, 10);
+		if (!*end && r->pid > 0)
+			return -1;
+		r->pid = 0;
+	}
+	err = mount_find(text, false, &r->file);
+	if (!err && !r->file.file)
+		err = -EISDIR;
+	if (!err)
+		return -1;
+	complain("sync", "%s: %s", text, strerror(-err));
+	return EXIT_OWN;
 }
 
-static int sync_all(int sock, const struct files *f)
+static int read_timeout(struct request *r, const char *text)
 {
-	int err = 0, failed = 0, status = 0;
+	const char *expected;
 
-	for (size_t i = 0; i < f->n && !err; i++) {
-		err = sync_one(sock, &f->file[i], &failed);
-		if (failed) {
-			complain(
-				"sync",
-				"%s: cannot be written: %s (errno %d); the keeper holds what is staged and "
-				"goes on trying",
-				f->file[i].name[0] ? f->file[i].name : "a file",
-				strerror(-failed), -failed);
-			status = 1;
+	if (option_parse(OPTION_SECONDS, text, &r->timeout_ms, &expected) == 0)
+		return -1;
+	complain("sync", "--timeout: '%s' is not understood; expected: %s", text, expected);
+	return EXIT_OWN;
+}
+
+/* Returns -1, or what to exit with. */
+static int read_options(int argc, char **argv, struct request *r)
+{
+	int c, err = -1;
+
+	opterr = 0;
+	while (err < 0 && (c = getopt_long(argc, argv, ":", options, NULL)) >= 0) {
+		switch (c) {
+		case 'a':
+			r->all = true;
+			break;
+		case 'w':
+			r->wait = true;
+			break;
+		case 't':
+			err = read_timeout(r, optarg);
+			break;
+		case 'h':
+			return print_and_check(usage);
+		case 'V':
+			return print_version();
+		default:
+			return wrong_option(argv, c);
 		}
 	}
-	return err ? err : status;
+	if (err >= 0 || optind == argc)
+		return err;
+	if (argc - optind > 1 || r->all) {
+		complain("sync", "unknown argument '%s'; see pinstage sync --help",
+			 argv[optind + !r->all]);
+		return EXIT_OWN;
+	}
+	return read_target(r, argv[optind]);
+}
+
+static bool used_by(const struct view_file *f, pid_t pid)
+{
+	for (size_t i = 0; i < f->pids; i++)
+		if (f->pid[i] == pid)
+			return true;
+	return false;
+}
+
+static bool wanted(const struct view_file *f, const void *arg)
+{
+	const struct request *r = arg;
+
+	if (r->pid)
+		return used_by(f, r->pid);
+	return !r->name || mount_has(&r->file, f->key, f->name);
+}
+
+/* 0, 1 or EXIT_OWN. */
+static int sync_now(const struct request *r, bool say)
+{
+	struct view v;
+	int status, err;
+
+	/* A file or process may be somebody else's, whom root does not name. */
+	err = view_take(&v, r->all || r->name);
+	if (err) {
+		complain("sync", "%s", strerror(-err));
+		return EXIT_OWN;
+	}
+	status = sync_view("sync", &v, wanted, r, say);
+	view_free(&v);
+	return status;
+}
+
+static uint64_t now_ms(void)
+{
+	struct timespec t;
+
+	clock_gettime(CLOCK_MONOTONIC, &t);
+	return (uint64_t)t.tv_sec * 1000 + (uint64_t)t.tv_nsec / 1000000;
 }
 
 int sync_main(int argc, char **argv)
 {
-	cleanup_free struct file *list = NULL;
-	struct files files = { 0 };
-	cleanup_fd int sock = -1;
-	enum reason why;
-	int ret = no_options(argc, argv, usage);
+	const struct timespec pause = { .tv_nsec = PAUSE_MS * 1000000L };
+	struct request r = { .timeout_ms = 60000 };
+	uint64_t until;
+	int status = read_options(argc, argv, &r);
+	bool last;
 
-	if (ret >= 0)
-		return ret;
-	sock = conversation_open(&why);
-	if (sock == -ENOENT)
-		return 0; /* then nothing is staged */
-	if (sock < 0) {
-		conversation_complain("sync", sock, why);
-		return EXIT_OWN;
+	if (status >= 0)
+		return status;
+	until = now_ms() + r.timeout_ms;
+	for (;;) {
+		last = !r.wait || now_ms() >= until;
+		status = sync_now(&r, last);
+		if (status != 1 || last)
+			return status;
+		nanosleep(&pause, NULL);
 	}
-	ret = conversation_status(sock, add_file, &files);
-	list = files.file;
-	if (!ret)
-		ret = sync_all(sock, &files);
-	if (ret < 0) {
-		complain("sync", "the keeper did not answer: %s", strerror(-ret));
-		return EXIT_OWN;
-	}
-	return ret;
 }

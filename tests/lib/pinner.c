@@ -5,9 +5,12 @@
  * The smallest program of the kind that the shim is for. Maps FILE, registers it as a fixed
  * buffer, lets the device write its first half, stores into the second, and returns. Prints
  * `registered` or `refused: ERROR`; exit status 0 or 3. Where it is refused it stores all of
- * it. With `wait` it then waits for the end of its standard input.
+ * it. With `wait` it then waits for the end of its standard input; when it reads an 's' there,
+ * it stores into all of it again and prints `stored`.
  */
 #include "testlib.h"
+
+#define AGAIN 5 /* the seed of what is stored last */
 
 static int make_pipe_source(size_t len)
 {
@@ -55,8 +58,13 @@ int main(int argc, char **argv)
 	if (argc > 3) {
 		char c;
 
-		while (read(0, &c, 1) > 0)
-			continue;
+		while (read(0, &c, 1) > 0) {
+			if (c != 's')
+				continue;
+			fill(map, size, 0, AGAIN);
+			puts("stored");
+			fflush(stdout);
+		}
 	}
 	return ret == 0 ? 0 : 3;
 }
