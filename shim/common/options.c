@@ -103,6 +103,12 @@ int option_parse(enum option_type type, const char *text, void *ret, const char 
 	case OPTION_BYTES:
 		*ret_expected = "a number of bytes, with K, M, G or T behind it if you like";
 		return parse_bytes(text, ret);
+	case OPTION_FLAG:
+		*ret_expected = "yes or no";
+		if (strcmp(text, "yes") != 0 && strcmp(text, "no") != 0)
+			return -EINVAL;
+		*(bool *)ret = !strcmp(text, "yes");
+		return 0;
 	case OPTION_TEXT:
 		*ret_expected = "some text";
 		if (!*text)

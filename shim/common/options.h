@@ -19,6 +19,9 @@ enum mode { MODE_STAGE, MODE_LOG, MODE_DENY, MODE_OFF };
 	X(LOG, log, TEXT, NULL, "log", "FILE", \
 		"Where events go: stderr, or a file, which is appended to. Unset: refusals and errors " \
 		"only, on standard error.") \
+	X(LOG_ARGS, log_args, FLAG, "no", "log-args", "yes|no", \
+		"Whether the log has all of a program's command line, which may hold secrets, or its first " \
+		"word only.") \
 	X(SYNC_INTERVAL, sync_interval_ms, SECONDS, "5", "sync-interval", "SECONDS", \
 		"Longest time between two background passes over memory that keeps changing.") \
 	X(MAX_BYTES, max_bytes, BYTES, "0", "max-bytes", "BYTES", \
@@ -37,6 +40,7 @@ enum mode { MODE_STAGE, MODE_LOG, MODE_DENY, MODE_OFF };
 #define OPTION_C_TEXT	 const char *
 #define OPTION_C_SECONDS uint64_t
 #define OPTION_C_BYTES	 uint64_t
+#define OPTION_C_FLAG	 bool
 
 struct options {
 #define OPTION_MEMBER(suffix, member, type, ...) OPTION_C_##type member;
@@ -44,7 +48,7 @@ struct options {
 #undef OPTION_MEMBER
 };
 
-enum option_type { OPTION_MODE, OPTION_TEXT, OPTION_SECONDS, OPTION_BYTES };
+enum option_type { OPTION_MODE, OPTION_TEXT, OPTION_SECONDS, OPTION_BYTES, OPTION_FLAG };
 
 struct option_row {
 	const char *variable; /* PINSTAGE_... */

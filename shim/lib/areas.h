@@ -23,6 +23,7 @@ struct area {
 	int fd;		      /* the mapping was made from it; -1: closed since, or not known */
 	struct file *file;
 	struct segment *seg; /* whose memfd stands here; NULL: the file's own mapping */
+	unsigned made;	     /* the trace of the call that mapped it (trace.h); 0: not known */
 	uintptr_t saved;     /* with seg: where the file's own mapping is kept; 0 without */
 };
 

@@ -4,46 +4,46 @@
 #include <unistd.h>
 
 #include "lib/hooks.h"
-#include "lib/sync.h"
+#include "lib/init.h"
 
 void on__exit(int status)
 {
-	sync_everything();
+	process_ends();
 	real._exit(status);
 }
 
 void on__Exit(int status)
 {
-	sync_everything();
+	process_ends();
 	real._Exit(status);
 }
 
 int on_execve(const char *path, char *const argv[], char *const envp[])
 {
-	sync_everything();
+	process_ends();
 	return real.execve(path, argv, envp);
 }
 
 int on_execv(const char *path, char *const argv[])
 {
-	sync_everything();
+	process_ends();
 	return real.execv(path, argv);
 }
 
 int on_execvp(const char *file, char *const argv[])
 {
-	sync_everything();
+	process_ends();
 	return real.execvp(file, argv);
 }
 
 int on_execvpe(const char *file, char *const argv[], char *const envp[])
 {
-	sync_everything();
+	process_ends();
 	return real.execvpe(file, argv, envp);
 }
 
 int on_fexecve(int fd, char *const argv[], char *const envp[])
 {
-	sync_everything();
+	process_ends();
 	return real.fexecve(fd, argv, envp);
 }

@@ -12,6 +12,7 @@
 #include "lib/remap.h"
 #include "lib/stage.h"
 #include "lib/sync.h"
+#include "lib/trace.h"
 
 static bool tracking(void)
 {
@@ -32,7 +33,8 @@ static bool touches(uintptr_t start, size_t len)
 /* Records what now stands at p, and shows staged segments of the file there. Lock held. A
  * mapping whose record or segments cannot be had is undone, which is what mmap() may do when
  * short of memory. */
-static void *record(void *p, size_t len, struct file *f, int fd, uint64_t off)
+static void *record(void *p, size_t len, struct file *f, int fd, uint64_t off,
+		    const struct trace *trace)
 {
 	const uintptr_t start = (uintptr_t)p, end = start + page_up(len);
 	struct segment *orphans = NULL;
@@ -42,6 +44,7 @@ static void *record(void *p, size_t len, struct file *f, int fd, uint64_t off)
 	if (!err && f) {
 		f->fd = fd;
 		areas_first(&space.areas, start, end)->fd = fd;
+		areas_first(&space.areas, start, end)->made = trace_keep(trace);
 		ownfd_watch(fd);
 		stage_release_idle(f);
 		err = stage_show(f, start, end);
@@ -76,12 +79,16 @@ void *on_mmap(void *addr, size_t len, int prot, int flags, int fd, off_t off)
 	const bool fixed = flags & (MAP_FIXED | MAP_FIXED_NOREPLACE);
 	bool file =
 		(type == MAP_SHARED || type == MAP_SHARED_VALIDATE) && !(flags & MAP_ANONYMOUS);
+	struct trace trace;
 	struct file *f = NULL;
 	struct space_guard g;
 	struct stat st;
 	int saved;
 	void *p;
 
+	trace.n = 0;
+	if (unlikely(file && enabled && prot & PROT_WRITE))
+		trace_take(&trace); /* empty, unless a log is wanted */
 	if (likely((!file && !(fixed && concerned((uintptr_t)addr, len))) || !enabled) ||
 	    !space_lock(&g))
 		return real.mmap(addr, len, prot, flags, fd, off);
@@ -102,7 +109,7 @@ void *on_mmap(void *addr, size_t len, int prot, int flags, int fd, off_t off)
 	saved = errno;
 	if (p != MAP_FAILED && (f || (fixed && touches((uintptr_t)p, len)))) {
 		errno = saved;
-		p = record(p, len, f, fd, (uint64_t)off);
+		p = record(p, len, f, fd, (uint64_t)off, &trace);
 		saved = errno;
 	} else if (f) {
 		space_file_put(f);

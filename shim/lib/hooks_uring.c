@@ -61,6 +61,7 @@ int on_io_uring_register_buffers_update_tag(struct io_uring *ring, unsigned off,
 		if (ret > 0) {
 			done += (unsigned)ret;
 			resolved = false;
+			sites_pin_is_fine();
 			if (done >= n)
 				return (int)done;
 			continue;

@@ -102,11 +102,13 @@ static bool holds(const void *owner)
 static struct ibv_mr *register_outermost(native_register *native, const struct registration *r)
 {
 	const bool writes = can_write(r->access);
+	const struct pin_access access = { r->access, r->iova };
 	const int before = errno;
 	struct ibv_mr *mr;
 	const char token = 0;
 
-	if (writes && !kernel_judges() && pin_beforehand(r->call, &r->range) == -EFAULT) {
+	if (writes && !kernel_judges() &&
+	    pin_beforehand(r->call, &access, &r->range) == -EFAULT) {
 		errno = EFAULT;
 		return NULL;
 	}
@@ -117,7 +119,10 @@ static struct ibv_mr *register_outermost(native_register *native, const struct r
 		pass_on(&token, mr, r->pd->context);
 	else if (!writes)
 		drop(&token);
-	if (mr || !may_offend(r->access, errno) || !pin_resolve(r->call, &r->range, 1, -errno))
+	if (mr)
+		sites_pin_is_fine();
+	if (mr || !may_offend(r->access, errno) ||
+	    !pin_resolve_mr(r->call, &access, &r->range, -errno))
 		return mr;
 	mr = native(r);
 	if (mr)
@@ -216,11 +221,12 @@ static int rereg_outermost(struct ibv_mr *mr, int flags, struct ibv_pd *pd, void
 	const bool writes =
 		flags & IBV_REREG_MR_CHANGE_ACCESS ? can_write((unsigned)access) : !held;
 	const struct iovec range = { moves ? addr : mr->addr, moves ? length : mr->length };
+	const struct pin_access asked = { (unsigned)access, 0 };
 	const char token = 0;
 	int verdict = 0, ret;
 
 	if (writes && (moves || held) && (options.mode == MODE_STAGE || !kernel_judges()))
-		verdict = pin_beforehand("ibv_rereg_mr", &range);
+		verdict = pin_beforehand("ibv_rereg_mr", &asked, &range);
 	if (verdict == -EFAULT || (verdict && kernel_judges())) {
 		errno = EFAULT;
 		return IBV_REREG_MR_ERR_INPUT;

@@ -15,6 +15,7 @@
 #include "lib/keeper.h"
 #include "lib/log.h"
 #include "lib/real.h"
+#include "lib/record.h"
 #include "lib/space.h"
 #include "lib/sync.h"
 
@@ -37,6 +38,7 @@ static void after_fork_child(void)
 {
 	keeper_after_fork();
 	space_after_fork(true);
+	record_after_fork();
 }
 
 /* What cannot be understood turns everything off: nothing is done on a guess. */
@@ -95,13 +97,20 @@ __attribute__((constructor)) static void start(void)
 	run_id = run ? strtoull(run, NULL, 16) : 0;
 	if (!read_environment() || !chosen())
 		return;
+	record_start(options.log_args);
 	pthread_atfork(before_fork, after_fork_parent, after_fork_child);
 	/* The first to be registered is the last to run: the program's own may still write. */
-	(void)at_quick_exit(sync_everything);
+	(void)at_quick_exit(process_ends);
 	enabled = true;
+}
+
+void process_ends(void)
+{
+	sync_everything();
+	record_end();
 }
 
 __attribute__((destructor)) static void end(void)
 {
-	sync_everything();
+	process_ends();
 }

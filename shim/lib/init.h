@@ -13,4 +13,8 @@ extern bool enabled;		 /* false: every hook passes everything */
 extern uint64_t run_id;		 /* from `pinstage run`, 0 without */
 extern const char *library_path; /* of libpinstage.so, absolute */
 
+/* The process ends, or another program takes its place: carries what is staged to its files,
+ * and says what the log has still to say. */
+void process_ends(void);
+
 #endif

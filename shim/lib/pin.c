@@ -12,6 +12,7 @@
 #include "lib/init.h"
 #include "lib/log.h"
 #include "lib/policy.h"
+#include "lib/record.h"
 #include "lib/stage.h"
 
 #define SCAN_BUFFER (64UL * 1024)
@@ -37,13 +38,6 @@ struct request {
 	bool staged; /* some of it shows a segment already */
 	int verdict; /* what pin_beforehand() returns */
 };
-
-bool pin_copy_in(void *dst, const void *src, size_t n)
-{
-	struct iovec to = { dst, n }, from = { (void *)(uintptr_t)src, n };
-
-	return process_vm_readv(getpid(), &to, 1, &from, 1, 0) == (ssize_t)n;
-}
 
 /* The same path for all pieces of a file: copied once. */
 static const char *keep_path(struct request *r, const struct vma *v, const char *path)
@@ -230,18 +224,26 @@ static enum reason check(struct request *r, bool *ret_any)
 	return why;
 }
 
-/* `err` is what the kernel said to the program, `cause` what stood in our way, if anything did.
- */
-static void say(enum log_event_kind kind, const struct pin_context *ctx, const char *path,
-		int err, enum reason why, int cause)
+static const struct piece *first_offender(const struct request *r)
 {
-	char name[512];
+	for (size_t i = 0; i < r->pieces; i++)
+		if (r->piece[i].kind == PIECE_OFFENDER)
+			return &r->piece[i];
+	return NULL;
+}
 
-	log_event(
-		kind,
-		"call=%s file=\"%s\" addr=%#lx len=%zu errno=%d cause=%d reason=\"%s\" remedy=\"%s\"",
-		ctx->call, log_escape(name, sizeof(name), path ? path : ""), ctx->addr,
-		ctx->len, -err, -cause, reason_text(why), reason_remedy(why));
+static void say(enum log_event_kind kind, const struct pin_context *ctx,
+		const struct request *r, enum reason why, int cause)
+{
+	struct record record = { .kind = kind, .ctx = ctx, .why = why, .cause = cause };
+	const struct piece *p = r ? first_offender(r) : NULL;
+
+	if (p) {
+		record.path = p->path;
+		record.v = &p->v;
+		record.off = p->v.off;
+	}
+	record_say(&record, r ? r->scratch : NULL);
 }
 
 /* EINVAL and EOVERFLOW have many causes; a range that cannot be is the one to speak of. So has
@@ -273,6 +275,9 @@ static bool resolve(struct request *r, struct pin_context *ctx, const struct iov
 	if (r->n) {
 		ctx->addr = (uintptr_t)r->iov[0].iov_base;
 		ctx->len = r->iov[0].iov_len;
+		ctx->ranges = r->n;
+		for (size_t i = 0; i < r->n; i++)
+			ctx->bytes += r->iov[i].iov_len;
 	}
 	if (why == REASON_NONE && (err == -EINVAL || err == -EOVERFLOW))
 		return false;
@@ -282,7 +287,7 @@ static bool resolve(struct request *r, struct pin_context *ctx, const struct iov
 		why = REASON_NOT_SHARED_FILE;
 	if (why == REASON_NONE && options.mode != MODE_STAGE) {
 		r->verdict = options.mode == MODE_DENY ? -EFAULT : 0;
-		say(options.mode == MODE_LOG ? EV_PIN : EV_DENY, ctx, r->path, err, why, 0);
+		say(options.mode == MODE_LOG ? EV_PIN : EV_DENY, ctx, r, why, 0);
 		return false;
 	}
 	if (why == REASON_NONE) {
@@ -292,25 +297,26 @@ static bool resolve(struct request *r, struct pin_context *ctx, const struct iov
 	}
 	if (worth_a_line(r, err, why)) {
 		r->verdict = -EBUSY;
-		say(EV_REFUSE, ctx, r->path, err, why, cause);
+		say(EV_REFUSE, ctx, r, why, cause);
 	}
 	return false;
 }
 
 int pin_retried(const char *call, int ret)
 {
-	struct pin_context ctx = { .call = call };
+	struct pin_context ctx = { .call = call, .err = ret };
 
 	if (ret < 0)
-		say(EV_REFUSE, &ctx, NULL, ret, REASON_STILL_REFUSED, 0);
+		say(EV_REFUSE, &ctx, NULL, REASON_STILL_REFUSED, 0);
 	return ret;
 }
 
-static bool attempt(const char *call, const struct iovec *iov, size_t n, int err,
-		    int *ret_verdict)
+static bool attempt(const char *call, const struct pin_access *access, const struct iovec *iov,
+		    size_t n, int err, int *ret_verdict)
 {
 	struct pin_context ctx = { .call = call, .addr = (uintptr_t)iov, .err = err };
 	struct request r = { 0 };
+	struct trace trace;
 	struct scratch scratch;
 	struct space_guard g;
 	int saved = errno;
@@ -318,8 +324,15 @@ static bool attempt(const char *call, const struct iovec *iov, size_t n, int err
 
 	if (!enabled)
 		return false;
+	if (access) {
+		ctx.has_access = true;
+		ctx.access = access->flags;
+		ctx.iova = access->iova;
+	}
+	trace_take(&trace);
+	ctx.trace = &trace;
 	if (!space_lock(&g)) {
-		say(EV_REFUSE, &ctx, NULL, err, REASON_FOREIGN_PROCESS, 0);
+		say(EV_REFUSE, &ctx, NULL, REASON_FOREIGN_PROCESS, 0);
 		errno = saved;
 		return false;
 	}
@@ -329,7 +342,7 @@ static bool attempt(const char *call, const struct iovec *iov, size_t n, int err
 		*ret_verdict = r.verdict;
 		scratch_close(&scratch);
 	} else {
-		say(EV_REFUSE, &ctx, NULL, err, REASON_NO_MEMORY, 0);
+		say(EV_REFUSE, &ctx, NULL, REASON_NO_MEMORY, 0);
 	}
 	space_unlock(&g);
 	errno = saved;
@@ -340,7 +353,15 @@ bool pin_resolve(const char *call, const struct iovec *iov, size_t n, int err)
 {
 	int verdict;
 
-	return attempt(call, iov, n, err, &verdict);
+	return attempt(call, NULL, iov, n, err, &verdict);
+}
+
+bool pin_resolve_mr(const char *call, const struct pin_access *access,
+		    const struct iovec *range, int err)
+{
+	int verdict;
+
+	return attempt(call, access, range, 1, err, &verdict);
 }
 
 /* Whether the records know of a file's own mapping in the range. */
@@ -359,11 +380,11 @@ static bool shows_file(const struct iovec *range)
 	return yes;
 }
 
-int pin_beforehand(const char *call, const struct iovec *range)
+int pin_beforehand(const char *call, const struct pin_access *access, const struct iovec *range)
 {
 	int verdict = 0;
 
 	if (enabled && shows_file(range))
-		(void)attempt(call, range, 1, 0, &verdict);
+		(void)attempt(call, access, range, 1, 0, &verdict);
 	return verdict;
 }

@@ -10,15 +10,28 @@
 #include <errno.h>
 #include <stdbool.h>
 #include <stddef.h>
+#include <stdint.h>
 #include <sys/uio.h>
 
-/* Whether a result of the real call may mean an offender: -EFAULT, or -EOPNOTSUPP on DAX. The
- * other two are what some kernels say of ranges that cannot be; those are looked at to say so.
+#include "lib/copy_in.h"
+#include "lib/sites.h"
+
+/* Asked once of every registration. Whether a result of the real call may mean an offender:
+ * -EFAULT, or -EOPNOTSUPP on DAX. The other two are what some kernels say of ranges that cannot
+ * be; those are looked at to say so.
  */
 static inline bool pin_refused(int err)
 {
+	if (err >= 0)
+		sites_pin_is_fine();
 	return err == -EFAULT || err == -EOPNOTSUPP || err == -EOVERFLOW || err == -EINVAL;
 }
+
+/* What the log says of a call that registers an MR. */
+struct pin_access {
+	unsigned flags;
+	uint64_t iova;
+};
 
 /* The call was made again after pin_resolve() said yes, and this is what it returned now: says
  * so if that is an error, and returns it. */
@@ -31,6 +44,8 @@ int pin_retried(const char *call, int ret);
  * the program's memory and may be bad. Keeps errno.
  */
 bool pin_resolve(const char *call, const struct iovec *iov, size_t n, int err);
+bool pin_resolve_mr(const char *call, const struct pin_access *access,
+		    const struct iovec *range, int err);
 
 /*
  * The same before the kernel is asked, where it is no judge: RDMA on kernels before 6.5. Only
@@ -38,9 +53,7 @@ bool pin_resolve(const char *call, const struct iovec *iov, size_t n, int err);
  * more; -EFAULT: mode `deny` wants the call to fail; -EBUSY: it cannot be staged, which was
  * said.
  */
-int pin_beforehand(const char *call, const struct iovec *range);
-
-/* Copies from memory that may not be readable: false instead of a signal. */
-bool pin_copy_in(void *dst, const void *src, size_t n);
+int pin_beforehand(const char *call, const struct pin_access *access,
+		   const struct iovec *range);
 
 #endif

@@ -176,6 +176,7 @@ int space_set(uintptr_t start, uintptr_t end, struct file *f, uint64_t off,
 	      struct segment **ret_orphans)
 {
 	struct area *a;
+	unsigned made = 0;
 	int err;
 
 	if (f)
@@ -184,11 +185,15 @@ int space_set(uintptr_t start, uintptr_t end, struct file *f, uint64_t off,
 	if (!err)
 		err = split(end);
 	if (!err)
-		while ((a = areas_first(&space.areas, start, end)))
+		while ((a = areas_first(&space.areas, start, end))) {
+			if (a->start == start && a->file == f && a->off == off)
+				made = a->made; /* only what stands there changes */
 			forget(a, ret_orphans);
+		}
 	if (!f)
 		return err;
-	if (!err && areas_add(&space.areas, start, end, off, f)) {
+	if (!err && (a = areas_add(&space.areas, start, end, off, f))) {
+		a->made = made;
 		atomic_fetch_add(&space.tracked, 1);
 		return 0;
 	}

@@ -17,6 +17,7 @@
 #include "lib/ownfd.h"
 #include "lib/policy.h"
 #include "lib/real.h"
+#include "lib/record.h"
 #include "lib/recover.h"
 #include "lib/wake.h"
 
@@ -410,7 +411,6 @@ int stage_range(const struct vma *v, const char *path, uint64_t off, uint64_t en
 	struct scratch own = *scratch; /* what is used here is free again for the next range */
 	struct custody c;
 	struct segment *s;
-	char name[512];
 	int err;
 
 	err = custody_find(&c, v, path, a ? a->file : NULL, &own, ret_why);
@@ -442,12 +442,14 @@ int stage_range(const struct vma *v, const char *path, uint64_t off, uint64_t en
 		err = stage_gap(&x, &c, &own);
 		*ret_why = x.why;
 		if (!err)
-			log_event(
-				EV_STAGE,
-				"call=%s file=\"%s\" fs=%s offset=%lu len=%lu addr=%#lx places=%zu",
-				ctx->call, log_escape(name, sizeof(name), path),
-				policy_fs_name(c.fs_type), x.off, x.end - x.off, ctx->addr,
-				x.n);
+			record_say(&(struct record){ .kind = EV_STAGE,
+						     .ctx = ctx,
+						     .path = path,
+						     .v = v,
+						     .off = x.off,
+						     .len = x.end - x.off,
+						     .places = x.n },
+				   &own);
 	}
 	x.f->areas--;
 	space_file_put(x.f);

@@ -10,13 +10,19 @@
 #include "common/vmas.h"
 #include "lib/scratch.h"
 #include "lib/space.h"
+#include "lib/trace.h"
 
 /* What a line in the log says of a request. */
 struct pin_context {
 	const char *call; /* "io_uring_register_buffers" */
 	uintptr_t addr;	  /* of the range that led here */
 	size_t len;
-	int err; /* what the kernel said */
+	size_t ranges, bytes; /* of all of the call */
+	int err;	      /* what the kernel said */
+	bool has_access;      /* RDMA: */
+	unsigned access;
+	uint64_t iova;
+	const struct trace *trace; /* who called, or NULL */
 };
 
 /*

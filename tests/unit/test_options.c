@@ -53,11 +53,13 @@ static void set__only_its_own_member(void **state)
 	static const char *const text[] = { [OPTION_MODE] = "off",
 					    [OPTION_TEXT] = "t",
 					    [OPTION_SECONDS] = "7",
-					    [OPTION_BYTES] = "9" };
+					    [OPTION_BYTES] = "9",
+					    [OPTION_FLAG] = "yes" };
 	static const size_t size[] = { [OPTION_MODE] = sizeof(enum mode),
 				       [OPTION_TEXT] = sizeof(char *),
 				       [OPTION_SECONDS] = sizeof(uint64_t),
-				       [OPTION_BYTES] = sizeof(uint64_t) };
+				       [OPTION_BYTES] = sizeof(uint64_t),
+				       [OPTION_FLAG] = sizeof(bool) };
 	const char *expected;
 
 	(void)state;
@@ -120,6 +122,8 @@ static void text__keeps_the_pointer(void **state)
 	assert_int_equal(option_set(&o, row_of("PINSTAGE_LOG"), text, &expected), 0);
 	assert_ptr_equal(o.log, text);
 	refused("PINSTAGE_LOG", "");
+	refused("PINSTAGE_LOG_ARGS", "");
+	refused("PINSTAGE_LOG_ARGS", "true");
 }
 
 static void seconds__understood(void **state)
