@@ -55,11 +55,11 @@ int main(void)
 		const char *name;
 		void (*call)(void);
 		unsigned n;
-	} test[] = { { "read", do_read, 500000 },
-		     { "write", do_write, 500000 },
-		     { "close", do_close, 500000 },
-		     { "syscall", do_syscall, 500000 },
-		     { "mmap+munmap", do_mmap, 100000 } };
+	} test[] = { { "read", do_read, 200000 },
+		     { "write", do_write, 200000 },
+		     { "close", do_close, 200000 },
+		     { "syscall", do_syscall, 200000 },
+		     { "mmap+munmap", do_mmap, 30000 } };
 	double begun;
 
 	zero = open("/dev/zero", O_RDONLY | O_CLOEXEC);
