@@ -27,6 +27,9 @@ enum mode { MODE_STAGE, MODE_LOG, MODE_DENY, MODE_OFF };
 	X(MAX_BYTES, max_bytes, BYTES, "0", "max-bytes", "BYTES", \
 		"Budget for staged memory; suffixes K, M, G, T. 0: a quarter of the memory available, " \
 		"and of the control group's limit.") \
+	X(EAGER, eager, TEXT, NULL, "eager", "GLOB", \
+		"Stage files whose path matches one of these globs (separated by colons) when they are " \
+		"mapped, not when they are registered. For files that several processes map.") \
 	X(ONLY, only, TEXT, NULL, "only", "GLOB", \
 		"Act only in programs whose executable matches one of these globs (separated by colons).") \
 	X(EXCLUDE, exclude, TEXT, NULL, "exclude", "GLOB", \

@@ -14,12 +14,16 @@
  *            those that somebody still holds, takes again what changed meanwhile, records the
  *            bases. → the segment is in force
  *   ABORT    id: forget a segment that is not in force
- *   SYNC     key, off, len (0: to the end), flags: carry changes to the file → -ENOENT if
- *            nothing of it is staged here: then ATTACH
+ *   JOIN     + any descriptor of the file: key, off, len, flags
+ *            → the first segment in force there, whoever staged it: id, off, len, memfd and
+ *            ledger. The client uses it from now on. -ENOENT: there is none; -EAGAIN: one is
+ *            being filled, ask again
+ *   SYNC     key, off, len (0: to the end), flags: carry changes to the file
+ *            → -ENOENT if nothing of it is staged here: then ATTACH
  *   WROTE    key, off, len: the program has written this to the file, and we to the memory:
  *            what file and memory agree on is not known there
  *   RETIRE   id: no mapping is left in the process: seal, carry the last changes, let go
- *   RELEASE  id: this process has no mapping of the segment any more → -EBUSY if it lives on,
+ *   RELEASE  id, flags: this process has no mapping of the segment any more → -EBUSY if it lives on,
  *            mapped by others or pinned
  *   ATTACH   key, off, len + descriptor of the file, memfd, ledger: a segment that another
  *            keeper had, or that this process inherited → id
@@ -39,7 +43,7 @@
 #include "common/util.h"
 
 #define PROTO_MAGIC   0x70736731 /* "psg1" */
-#define PROTO_VERSION 1
+#define PROTO_VERSION 2
 #define PROTO_FDS     3
 
 enum msg_type {
@@ -53,15 +57,23 @@ enum msg_type {
 	MSG_RELEASE,
 	MSG_ATTACH,
 	MSG_WROTE,
+	MSG_JOIN,
 	MSG_STATUS,
 	MSG_WAIT,
 	MSG_USERS,
 	MSG_TYPE_MAX
 };
 
-#define STATUS_PAGE  64 /* what fits a socket whose other end reads late */
-#define USERS_PAGE   63 /* process IDs, four bytes each, in msg.text */
-#define SYNC_DURABLE 1U /* on the device before the answer, not only in the file */
+#define STATUS_PAGE 64 /* what fits a socket whose other end reads late */
+#define USERS_PAGE  63 /* process IDs, four bytes each, in msg.text */
+
+/* Flags of SYNC: */
+#define SYNC_DURABLE  1U /* on the device before the answer, not only in the file */
+#define SYNC_OTHERS   2U /* the client has nothing of it: nothing staged is no error */
+/* Of JOIN: */
+#define JOIN_BREAK    1U /* what is being filled takes too long: it is broken off */
+/* Of RELEASE: */
+#define RELEASE_VISIT 1U /* the client only wrote: nothing is synced before the answer */
 
 struct msg {
 	uint32_t magic;

@@ -29,11 +29,12 @@
 	X(NO_MEMORY, "out of mappings, memory or threads", "raise vm.max_map_count or the limits") \
 	X(NO_FILES, "too many open files", "raise RLIMIT_NOFILE") \
 	X(IN_USE, "another process or an unfinished operation holds pages of the range", \
-		"unmap the file in the other process first, or let it inherit the range by fork()") \
+		"if other processes map the file, run all of them under pinstage with PINSTAGE_EAGER " \
+		"set to its name; or fork them after the registration") \
 	X(NATIVE_PIN, "a device reads pages of the range through an MR that cannot be written", \
 		"register the range for writing first, or deregister that MR") \
 	X(STAGED_ELSEWHERE, "another process has staged the range", \
-		"register the range in one process, and fork the others from it") \
+		"run all processes that map the file under the same user and keeper") \
 	X(BUDGET, "the budget for staged memory is used up", "raise PINSTAGE_MAX_BYTES") \
 	X(NO_KEEPER, "pinstage-keeper cannot be started", \
 		"install it beside libpinstage.so, or start the program with pinstage run") \

@@ -84,6 +84,8 @@ int do_stage(struct stage *s, struct job *j, struct segment **ret)
 	uint64_t budget;
 	int err;
 
+	if (!board_usable()) /* others could not know */
+		return refuse(m, REASON_RENDEZVOUS, -ENOSPC);
 	clear_the_way(s, m->off, m->len);
 	err = s->fd >= 0 ? 0 : reopen(s, j->fd[0]);
 	if (err)

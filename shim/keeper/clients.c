@@ -28,6 +28,7 @@ static void client_gone(struct client *c)
 		left = false;
 		LIST_FOREACH(g, &s->segments, link) {
 			segment_unuse(g, c);
+			left |= g->run == c->run && left_by_run(g, c->run);
 			left |= LIST_EMPTY(&g->users);
 		}
 		if (left) {

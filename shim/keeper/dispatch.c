@@ -70,14 +70,18 @@ static struct stage *stage_of(struct msg *m, int fd, int *ret_err)
 	switch (m->type) {
 	case MSG_STAGE:
 	case MSG_ATTACH:
+	case MSG_JOIN:
 		*ret_err = -EBADF;
 		if (fd < 0 || fstat(fd, &st) < 0 || !S_ISREG(st.st_mode))
 			return NULL;
 		*ret_err = -ESTALE;
 		if (st.st_dev != m->key.dev || st.st_ino != m->key.ino)
 			return NULL;
-		return stage_find(m->key, true);
+		*ret_err = -ENOENT;
+		return stage_find(m->key, m->type != MSG_JOIN);
 	case MSG_SYNC:
+		*ret_err = m->flags & SYNC_OTHERS ? 0 : -ENOENT;
+		return stage_find(m->key, false);
 	case MSG_WROTE:
 		return stage_find(m->key, false);
 	case MSG_CLEAN:

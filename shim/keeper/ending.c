@@ -56,8 +56,12 @@ static int seal(struct segment *g)
 
 int do_retire(struct segment *g, struct job *j, int *ret_fd)
 {
-	int err = engine_sync(g, g->off, g->len);
+	int err;
 
+	/* One that only writes the file, too: it may be between file and memory. */
+	if (used_by_others(g, j->from->client))
+		return refuse(&j->m, REASON_IN_USE, -EBUSY);
+	err = engine_sync(g, g->off, g->len);
 	if (err)
 		return refuse(&j->m, REASON_WRITE_BACK, err);
 	err = seal(g);
@@ -106,9 +110,13 @@ void let_go(struct stage *s)
 
 int do_release(struct stage *s, struct job *j, struct segment *g)
 {
-	(void)engine_sync(g, g->off, g->len);
+	const bool visit = j->m.flags & RELEASE_VISIT;
+	int err = visit ? 0 : engine_sync(g, g->off, g->len);
+
 	pthread_mutex_lock(&keeper.lock);
 	segment_unuse(g, j->from->client);
+	if (!visit && !err)
+		hand_over_runs(s);
 	pthread_mutex_unlock(&keeper.lock);
 	let_go(s);
 	pthread_mutex_lock(&keeper.lock);

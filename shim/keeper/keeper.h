@@ -138,6 +138,13 @@ void segment_use(struct segment *g, struct client *c);
 void segment_unuse(struct segment *g, const struct client *c);
 void segment_destroy(struct segment *g); /* unlinks and frees */
 
+/* board.c: a stage is on the board for as long as it is registered; lock held */
+int board_start(int dir); /* no lock; -errno */
+void board_settle(void);  /* what was inherited is registered */
+bool board_usable(void);
+void board_list(struct inode_key key);
+void board_unlist(struct inode_key key);
+
 /* budget.c: bytes that may be staged by default; lock held */
 uint64_t budget_default(void);
 
@@ -152,6 +159,8 @@ static inline uint8_t *segment_flags(const struct segment *g)
 {
 	return (uint8_t *)(ledger_bases(g->ledger) + segment_pages(g));
 }
+
+#define MEMFD_NAME "pinstage:%lu:%lu" /* device, inode */
 
 /* segment.c: the segment's memory. -errno */
 int segment_create(struct stage *s, uint64_t off, uint64_t len, struct segment **ret);
@@ -184,6 +193,9 @@ int evict_commit(struct segment *g, const struct window *w);
 /* mappers.c: whether another process than `client` has part of [off, off+len) of the stage's
  * file mapped shared; by the worker that has the stage */
 bool mapped_elsewhere(struct stage *s, uint64_t off, uint64_t len, pid_t client);
+
+/* share.c: whether no client of that run uses the segment; lock held */
+bool left_by_run(const struct segment *g, uint64_t run);
 
 /* By a worker, no lock held. requests.c, passes.c */
 void request_run(struct stage *s, struct job *j);

@@ -195,7 +195,13 @@ static int work(struct guardian *g)
 		keeper.instance = now_ms() | 1;
 	keeper.next_id = keeper.instance >> 8;
 	keeper.event = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+	err = board_start(g->dir);
+	if (err) /* nothing will be staged */
+		keeper_say("cannot make the board: %s", strerror(-err));
 	guarded_begin(g);
+	pthread_mutex_lock(&keeper.lock);
+	board_settle();
+	pthread_mutex_unlock(&keeper.lock);
 	err = server_run(g->listener, IDLE_EXIT_MS);
 	guarded_leave(keeper.leaving);
 	return err ? 1 : 0;

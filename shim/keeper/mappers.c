@@ -10,7 +10,9 @@
 #include <linux/kcmp.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 #include <sys/mman.h>
+#include <sys/stat.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
@@ -18,9 +20,12 @@
 #include "common/vmas.h"
 #include "keeper/keeper.h"
 
-#define FRESH_MS 200 /* a process that maps the file later than that is late anyway */
+#define FRESH_MS \
+	200 /* a process under pinstage that maps the file later has to JOIN, which ends it */
 
 struct look {
+	const struct stage *stage;
+	char memory[96];   /* how maps calls memory that shadows this file */
 	uint64_t dev, ino; /* as maps has them */
 	uint64_t off, end;
 	uintptr_t probe;
@@ -40,13 +45,29 @@ static int probe_each(const struct vma *v, const char *path, void *arg)
 	return 1;
 }
 
-/* Mappings without any access are those that a forked child has inherited from a client: the
- * file's own, kept aside. */
+/* Memory that shadows this file, and that we do not have: a keeper before us was killed, and
+ * the process has not noticed yet. Its content is the file's truth. */
+static bool is_stray(const struct look *l, const struct vma *v, const char *path)
+{
+	const struct segment *g;
+	struct stat st;
+
+	if (!(v->flags & VMA_SHARED) || strncmp(path, l->memory, strlen(l->memory)) != 0)
+		return false;
+	LIST_FOREACH(g, &l->stage->segments, link)
+		if (fstat(g->memfd, &st) == 0 && st.st_ino == v->ino)
+			return false;
+	return true;
+}
+
+/* Mappings without any access are those that clients keep aside while a segment stands in their
+ * place. */
 static int mapper_each(const struct vma *v, const char *path, void *arg)
 {
 	struct look *l = arg;
 
-	(void)path;
+	if (is_stray(l, v, path))
+		return l->any = l->range = true;
 	if (v->dev != l->dev || v->ino != l->ino || !(v->flags & VMA_SHARED) ||
 	    !(v->flags & (VMA_READ | VMA_WRITE)))
 		return 0;
@@ -95,7 +116,7 @@ bool mapped_elsewhere(struct stage *s, uint64_t off, uint64_t len, pid_t client)
 {
 	const size_t size = 64UL * 1024;
 	cleanup_free char *buf = xcalloc(1, size);
-	struct look l = { .off = off, .end = off + len };
+	struct look l = { .stage = s, .off = off, .end = off + len };
 	const uint64_t begun = now_ms();
 	void *probe;
 
@@ -105,6 +126,7 @@ bool mapped_elsewhere(struct stage *s, uint64_t off, uint64_t len, pid_t client)
 	if (probe == MAP_FAILED)
 		return true;
 	l.probe = (uintptr_t)probe;
+	snprintf(l.memory, sizeof(l.memory), "/memfd:" MEMFD_NAME " ", s->key.dev, s->key.ino);
 	(void)vmas_scan(VMAS_MAPS, buf, size, probe_each, &l, NULL);
 	munmap(probe, page_size());
 	if (look_around(&l, buf, size, client))

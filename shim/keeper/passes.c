@@ -29,8 +29,10 @@ int sync_stage(struct stage *s, uint64_t off, uint64_t len, bool durable)
 			   s->name, strerror(-err));
 	keeper.failures += err != 0;
 	s->error = err;
-	if (!err && off == 0 && len == UINT64_MAX)
+	if (!err && off == 0 && len == UINT64_MAX) {
 		s->last_good = begun;
+		hand_over_runs(s);
+	}
 	pthread_mutex_unlock(&keeper.lock);
 	return err;
 }

@@ -40,6 +40,7 @@ struct stage *stage_find(struct inode_key key, bool create)
 	s->last_good = now_ms();
 	STAILQ_INIT(&s->jobs);
 	LIST_INSERT_HEAD(&keeper.stages, s, link);
+	board_list(key);
 	return s;
 }
 
@@ -48,6 +49,7 @@ void stage_drop_if_unused(struct stage *s)
 	if (!LIST_EMPTY(&s->segments) || !STAILQ_EMPTY(&s->jobs) || s->busy || s->queued)
 		return;
 	LIST_REMOVE(s, link);
+	board_unlist(s->key);
 	if (s->fd >= 0)
 		close(s->fd);
 	free(s);

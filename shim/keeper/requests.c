@@ -103,6 +103,13 @@ void request_run(struct stage *s, struct job *j)
 			fds[n++] = g->ledger_fd;
 		}
 		break;
+	case MSG_JOIN:
+		err = do_join(s, j, &g);
+		if (!err) {
+			fds[n++] = g->memfd;
+			fds[n++] = g->ledger_fd;
+		}
+		break;
 	case MSG_ATTACH:
 		err = do_attach(s, j);
 		break;

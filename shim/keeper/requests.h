@@ -21,6 +21,11 @@ void stage_opened(struct stage *s, int fd); /* fd is then the stage's */
 void segment_admit(struct segment *g, uint64_t id, uint64_t run,
 		   uint64_t interval_ms); /* lock held */
 
+/* share.c */
+int do_join(struct stage *s, struct job *j, struct segment **ret);
+bool used_by_others(const struct segment *g, const struct client *c);
+void hand_over_runs(struct stage *s); /* lock held */
+
 /* passes.c: writes what changed; the error goes into the ledgers and the stage */
 int sync_stage(struct stage *s, uint64_t off, uint64_t len, bool durable);
 

@@ -24,7 +24,7 @@ static int make_memfd(const struct stage *s, const char *what, uint64_t size)
 	cleanup_fd int fd = -1;
 	char name[96];
 
-	snprintf(name, sizeof(name), "pinstage:%lu:%lu%s", s->key.dev, s->key.ino, what);
+	snprintf(name, sizeof(name), MEMFD_NAME "%s", s->key.dev, s->key.ino, what);
 	fd = memfd_create(name, MFD_CLOEXEC | MFD_ALLOW_SEALING | MFD_NOEXEC_SEAL);
 	if (fd < 0 && errno == EINVAL) /* before Linux 6.3 */
 		fd = memfd_create(name, MFD_CLOEXEC | MFD_ALLOW_SEALING);

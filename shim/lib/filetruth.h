@@ -11,13 +11,16 @@
 #include <sys/types.h>
 #include <sys/uio.h>
 
+#include "lib/board.h"
 #include "lib/space.h"
 
 #define CURRENT ((off_t)-1) /* at the file's own position */
 
+/* By us or by other processes of the user: two loads. */
 static inline bool anything_staged(void)
 {
-	return atomic_load_explicit(&space.staged, memory_order_relaxed) != 0;
+	return atomic_load_explicit(&space.staged, memory_order_relaxed) != 0 ||
+	       board_has_any();
 }
 
 /* Carries to the file what memory has of [off, off + n), if fd is one of a staged file. */

@@ -6,8 +6,10 @@
 #include <sys/mman.h>
 #include <sys/stat.h>
 
+#include "lib/eager.h"
 #include "lib/hooks.h"
 #include "lib/init.h"
+#include "lib/join.h"
 #include "lib/ownfd.h"
 #include "lib/remap.h"
 #include "lib/stage.h"
@@ -38,23 +40,25 @@ static void *record(void *p, size_t len, struct file *f, int fd, uint64_t off,
 {
 	const uintptr_t start = (uintptr_t)p, end = start + page_up(len);
 	struct segment *orphans = NULL;
+	bool recorded;
 	int err;
 
 	err = space_set(start, end, f, off, &orphans);
+	recorded = !err;
 	if (!err && f) {
 		f->fd = fd;
 		areas_first(&space.areas, start, end)->fd = fd;
 		areas_first(&space.areas, start, end)->made = trace_keep(trace);
 		ownfd_watch(fd);
-		stage_release_idle(f);
-		err = stage_show(f, start, end);
-		if (err) { /* one was sealed meanwhile: it can go now */
-			stage_release_idle(f);
+		/* The mapping is there before the board is asked: whoever stages meanwhile sees
+		 * it, or we see that. */
+		err = join_range(f, fd, start, off, off + (end - start));
+		if (!err)
 			err = stage_show(f, start, end);
-		}
+		join_leave(f, false);
 	}
 	stage_release(orphans);
-	if (!err || !f || !f->segments)
+	if (!err || !f || (!recorded && !f->segments))
 		return p;
 	real.munmap(p, len);
 	orphans = NULL;
@@ -81,6 +85,7 @@ void *on_mmap(void *addr, size_t len, int prot, int flags, int fd, off_t off)
 		(type == MAP_SHARED || type == MAP_SHARED_VALIDATE) && !(flags & MAP_ANONYMOUS);
 	struct trace trace;
 	struct file *f = NULL;
+	bool late = false;
 	struct space_guard g;
 	struct stat st;
 	int saved;
@@ -102,15 +107,23 @@ void *on_mmap(void *addr, size_t len, int prot, int flags, int fd, off_t off)
 	}
 	if (file)
 		f = space_file((struct inode_key){ st.st_dev, st.st_ino }, true);
+	if (f)
+		stage_release_idle(f);
 	if (fixed && space.staged && !(flags & MAP_FIXED_NOREPLACE))
 		sync_before_unmap((uintptr_t)addr, (uintptr_t)addr + page_up(len));
+	if (f && eager_wanted(fd) && !(prot & PROT_EXEC))
+		late = eager_stage(f, fd, &st, (uint64_t)off, len);
 	errno = saved;
 	p = real.mmap(addr, len, prot, flags, fd, off);
 	saved = errno;
+	if (p == MAP_FAILED && f)
+		join_leave(f, false);
 	if (p != MAP_FAILED && (f || (fixed && touches((uintptr_t)p, len)))) {
 		errno = saved;
 		p = record(p, len, f, fd, (uint64_t)off, &trace);
 		saved = errno;
+		if (late && p != MAP_FAILED)
+			eager_late((uintptr_t)p, (uintptr_t)p + page_up(len));
 	} else if (f) {
 		space_file_put(f);
 	}

@@ -10,6 +10,7 @@
 
 #include "lib/filetruth.h"
 #include "lib/hooks.h"
+#include "lib/join.h"
 #include "lib/sync.h"
 
 #ifndef RWF_NOAPPEND
@@ -53,27 +54,56 @@ static ssize_t write_to_file(const struct writing *w)
 	return real.pwritev(w->fd, w->iov, w->n, w->off);
 }
 
-/* Staged while it was written to: whatever of it the staging saw, memory gets all of it. */
-static void follow(const struct writing *w, ssize_t ret, struct inode_key key)
+/* What a call is about to write, as far as can be known: others may move the position or the
+ * end. */
+static void range_before(const struct writing *w, struct join_visit *v)
 {
-	if (ret > 0)
-		file_take(key, w->iov, w->n, (size_t)ret,
-			  written_at(w->fd, (size_t)ret, w->off, w->how));
+	off_t at = w->off == CURRENT ? lseek(w->fd, 0, SEEK_CUR) : w->off;
+	int flags = w->how & RWF_NOAPPEND ? 0 : fcntl(w->fd, F_GETFL);
+	struct stat st;
+
+	v->off = at < 0 ? 0 : (uint64_t)at;
+	if (__builtin_add_overflow(v->off, file_total(w->iov, w->n), &v->end))
+		v->end = INT64_MAX;
+	if ((w->how & RWF_APPEND || (flags >= 0 && flags & O_APPEND)) &&
+	    fstat(w->fd, &st) == 0) {
+		v->off = (uint64_t)st.st_size;
+		v->end = INT64_MAX;
+	}
+}
+
+/* Staged while it was written to: whatever of it the staging saw, memory gets all of it. */
+static void follow(const struct writing *w, ssize_t ret, struct inode_key key,
+		   struct join_visit *v)
+{
+	off_t at;
+
+	if (ret <= 0)
+		return;
+	at = written_at(w->fd, (size_t)ret, w->off, w->how);
+	if (at >= 0)
+		join_visit_more(v, (uint64_t)at, (uint64_t)at + (uint64_t)ret);
+	file_take(key, w->iov, w->n, (size_t)ret, at);
 }
 
 /* The lock is held from before the file is written until memory and keeper know: what is staged
  * is not given back in between. */
 static ssize_t write_staged(const struct writing *w, struct inode_key key)
 {
+	struct join_visit v = { .fd = w->fd, .key = key };
 	struct space_guard g;
 	ssize_t ret;
-	int saved;
+	int saved = errno;
 
 	if (!space_lock(&g))
 		return write_to_file(w);
+	range_before(w, &v);
+	join_visit(&v);
+	errno = saved;
 	ret = write_to_file(w);
 	saved = errno;
-	follow(w, ret, key);
+	follow(w, ret, key, &v);
+	join_end_visit(&v);
 	space_unlock(&g);
 	errno = saved;
 	return ret;
@@ -86,7 +116,10 @@ static void after_write(const struct writing *w, ssize_t ret)
 	int saved = errno;
 
 	if (ret > 0 && sync_fd_staged(w->fd, &key) && space_lock(&g)) {
-		follow(w, ret, key);
+		struct join_visit v = { .fd = w->fd, .key = key };
+
+		follow(w, ret, key, &v);
+		join_end_visit(&v);
 		space_unlock(&g);
 	}
 	errno = saved;

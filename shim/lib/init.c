@@ -12,6 +12,7 @@
 #include <sys/auxv.h>
 #include <unistd.h>
 
+#include "lib/board.h"
 #include "lib/keeper.h"
 #include "lib/log.h"
 #include "lib/real.h"
@@ -98,6 +99,8 @@ __attribute__((constructor)) static void start(void)
 	if (!read_environment() || !chosen())
 		return;
 	record_start(options.log_args);
+	if (options.mode == MODE_STAGE)
+		board_map();
 	pthread_atfork(before_fork, after_fork_parent, after_fork_child);
 	/* The first to be registered is the last to run: the program's own may still write. */
 	(void)at_quick_exit(process_ends);

@@ -7,6 +7,7 @@
 #include <sys/mman.h>
 
 #include "lib/exchange.h"
+#include "lib/join.h"
 #include "lib/log.h"
 #include "lib/real.h"
 #include "lib/space.h"
@@ -52,10 +53,11 @@ void *remap_native(void *addr, size_t old_len, size_t new_len, int flags, void *
 	if (f || areas_first(&space.areas, at, at + new_len))
 		(void)space_set(at, at + page_up(new_len), f, off, &orphans);
 	stage_release(orphans);
-	if (f && f->segments && stage_show(f, at, at + page_up(new_len)) < 0)
+	if (f && (join_range(f, -1, at, off, off + page_up(new_len)) < 0 ||
+		  stage_show(f, at, at + page_up(new_len)) < 0))
 		log_event(
 			EV_ERROR,
-			"call=mremap reason=\"out of mappings: part of the range shows the file, "
+			"call=mremap reason=\"out of mappings or descriptors: part of the range shows the file, "
 			"not what is staged\" remedy=\"raise vm.max_map_count\"");
 	if (f) {
 		f->areas--;
@@ -101,6 +103,8 @@ static int adopt(struct file *f, uintptr_t at, size_t len, uint64_t off)
 	int err;
 
 	err = space_set(at, at + len, f, off, &orphans);
+	if (!err)
+		err = join_range(f, -1, at, off, off + len);
 	if (!err)
 		err = stage_show(f, at, at + len);
 	stage_release(orphans);

@@ -26,6 +26,7 @@ struct segment {
 	int memfd; /* own descriptors: the memory, and what a new keeper needs to know */
 	int ledger;
 	unsigned areas; /* that show it in this process */
+	bool joined;	/* without any: the keeper counts us among its users all the same */
 	struct inode_key key;
 	uintptr_t saved; /* with no area left: the file's own mapping of the last one, until it
 			    is released */

@@ -72,7 +72,7 @@ static int prepare_retire(struct exchange *x)
 	return 0;
 }
 
-static int ask(struct exchange *x, enum msg_type type)
+int stage_ask(struct exchange *x, enum msg_type type)
 {
 	struct msg m;
 
@@ -145,7 +145,7 @@ static int act_stage(void *arg)
 	size_t i;
 	int err;
 
-	err = ask(x, MSG_CLEAN);
+	err = stage_ask(x, MSG_CLEAN);
 	if (err)
 		return err;
 	err = fill(x);
@@ -154,7 +154,7 @@ static int act_stage(void *arg)
 				     err == -ENOMEM ? REASON_NO_MEMORY : REASON_PAST_EOF, err);
 	for (i = 0; i < x->n; i++)
 		(void)real.madvise(x->place[i].saved, x->place[i].span.len, MADV_DONTNEED);
-	return ask(x, MSG_COMMIT);
+	return stage_ask(x, MSG_COMMIT);
 }
 
 /* If changes could not be written after the memory was sealed, it comes back in a new memfd. */
@@ -294,7 +294,7 @@ static void record_retired(struct exchange *x)
 	x->s->areas = 0;
 }
 
-static int open_segment(struct exchange *x, struct custody *c)
+int stage_open(struct exchange *x, struct custody *c)
 {
 	int fds[PROTO_FDS] = { -1, -1, -1 }, err;
 	struct msg m, request;
@@ -343,7 +343,7 @@ static int stage_with_margin(struct exchange *x, struct custody *c, struct scrat
 			      : 0;
 	if (err)
 		return err;
-	err = open_segment(x, c);
+	err = stage_open(x, c);
 	if (!err) {
 		err = prepare_stage(x);
 		if (!err)
@@ -362,7 +362,7 @@ static int stage_with_margin(struct exchange *x, struct custody *c, struct scrat
 	if (x->s && x->s->id) {
 		enum reason why = x->why;
 
-		ask(x, MSG_ABORT);
+		stage_ask(x, MSG_ABORT);
 		x->why = why;
 	}
 	if (x->s)
@@ -370,8 +370,7 @@ static int stage_with_margin(struct exchange *x, struct custody *c, struct scrat
 	return err;
 }
 
-/* A keeper that listens and knows of everything that is staged. */
-static int keeper_ready(enum reason *ret_why)
+int stage_keeper_ready(enum reason *ret_why)
 {
 	int err = keeper_connect(ret_why);
 
@@ -431,7 +430,7 @@ int stage_range(const struct vma *v, const char *path, uint64_t off, uint64_t en
 	if (!x.f)
 		return exchange_fail(ret_why, REASON_NO_MEMORY, -ENOMEM);
 	x.f->areas++;
-	for (err = keeper_ready(ret_why); !err && off < end; off = x.end) {
+	for (err = stage_keeper_ready(ret_why); !err && off < end; off = x.end) {
 		s = segment_find(x.f, off, end);
 		if (s && s->off <= off) {
 			x.end = s->off + s->len;

@@ -6,6 +6,7 @@
 #ifndef PINSTAGE_STAGE_H
 #define PINSTAGE_STAGE_H
 
+#include "common/proto.h"
 #include "common/reason.h"
 #include "common/vmas.h"
 #include "lib/scratch.h"
@@ -32,6 +33,15 @@ struct pin_context {
  */
 int stage_range(const struct vma *v, const char *path, uint64_t off, uint64_t end,
 		const struct pin_context *ctx, struct scratch *scratch, enum reason *ret_why);
+
+/* Parts of that, for eager.c. A keeper that listens and knows of everything that is staged; a
+ * new segment, not in force, for [x->off, x->end) (x->s, to be freed by the caller, may be set
+ * even on error); what else is asked about it. -errno with the reason. */
+struct exchange;
+struct custody;
+int stage_keeper_ready(enum reason *ret_why);
+int stage_open(struct exchange *x, struct custody *c);
+int stage_ask(struct exchange *x, enum msg_type type);
 
 /* The way back: carries the segment's changes to the file and puts the file's own mapping in
  * its place at all addresses. -EBUSY while somebody else uses or pins the memory. Lock held. */

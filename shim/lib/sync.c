@@ -4,6 +4,7 @@
 #include <errno.h>
 #include <sys/stat.h>
 
+#include "lib/board.h"
 #include "lib/keeper.h"
 #include "lib/space.h"
 
@@ -14,7 +15,7 @@ struct extent {
 	uint64_t off, end;
 };
 
-static int sync_extent(const struct extent *e, bool durable)
+static int sync_extent(const struct extent *e, unsigned flags)
 {
 	enum reason why;
 	struct msg m;
@@ -23,7 +24,7 @@ static int sync_extent(const struct extent *e, bool durable)
 	m.key = e->key;
 	m.off = e->off;
 	m.len = e->end - e->off;
-	m.flags = durable ? SYNC_DURABLE : 0;
+	m.flags = flags;
 	return keeper_call(&m, NULL, 0, NULL, &why);
 }
 
@@ -70,7 +71,7 @@ int sync_addresses(uintptr_t addr, size_t len, bool durable)
 		n = collect(&at, end, e);
 		space_unlock(&g);
 		for (i = 0; i < n; i++) {
-			now = sync_extent(&e[i], durable);
+			now = sync_extent(&e[i], durable ? SYNC_DURABLE : 0);
 			err = err ? err : now;
 		}
 	}
@@ -89,15 +90,23 @@ void sync_before_unmap(uintptr_t start, uintptr_t end)
 			continue;
 		e = (struct extent){ a->file->key, a->off + (lo - a->start),
 				     a->off + (hi - a->start) };
-		(void)sync_extent(&e, false);
+		(void)sync_extent(&e, 0);
 	}
 }
 
 int sync_file(struct inode_key key, uint64_t off, uint64_t end, bool durable)
 {
 	struct extent e = { key, off, end ? end : off };
+	const unsigned flags = durable ? SYNC_DURABLE : 0;
+	struct space_guard g;
+	struct file *f = NULL;
 
-	return sync_extent(&e, durable);
+	if (space_lock(&g)) {
+		f = space_file(key, false);
+		f = f && f->segments ? f : NULL;
+		space_unlock(&g);
+	}
+	return sync_extent(&e, f ? flags : flags | SYNC_OTHERS);
 }
 
 void sync_wrote(struct inode_key key, uint64_t off, uint64_t len)
@@ -132,7 +141,7 @@ bool sync_fd_staged(int fd, struct inode_key *ret_key)
 	*ret_key = (struct inode_key){ st.st_dev, st.st_ino };
 	if (space_lock(&g)) {
 		f = space_file(*ret_key, false);
-		staged = f && f->segments;
+		staged = (f && f->segments) || board_lists(*ret_key);
 		space_unlock(&g);
 	}
 	return staged;

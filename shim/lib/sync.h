@@ -28,8 +28,8 @@ void sync_wrote(struct inode_key key, uint64_t off, uint64_t len);
 /* Everything that is staged in this process: before it ends. */
 void sync_everything(void);
 
-/* Whether a descriptor is one of a file with staged segments. Costs an fstat(); ask only when
- * space.staged is not 0. */
+/* Whether a descriptor is one of a file with staged segments, ours or others'. Costs an
+ * fstat(); ask only when anything_staged(). */
 bool sync_fd_staged(int fd, struct inode_key *ret_key);
 
 #endif

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* links: shim/keeper/registry.c shim/keeper/segment.c */
+/* links: shim/keeper/registry.c shim/keeper/segment.c shim/keeper/board.c */
+/* links: shim/common/board.c shim/common/sys.c */
 #include "unit.h"
 
 #include "keeper_parts.h"

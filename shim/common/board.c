@@ -1,0 +1,41 @@
+/* SPDX-License-Identifier: MIT */
+#include "common/board.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <sys/resource.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "common/sys.h"
+
+/* Never smaller than it was, for it is mapped. A limit on file sizes would come as a signal. */
+static int make_room(int fd)
+{
+	struct rlimit limit;
+	struct stat st;
+
+	if (fstat(fd, &st) < 0)
+		return -errno;
+	if (!S_ISREG(st.st_mode) || st.st_uid != geteuid())
+		return -EPERM;
+	if ((st.st_mode & 07777) != 0600 && fchmod(fd, 0600) < 0)
+		return -errno;
+	if ((uint64_t)st.st_size >= sizeof(struct board))
+		return 0;
+	if (getrlimit(RLIMIT_FSIZE, &limit) == 0 && limit.rlim_cur < sizeof(struct board))
+		return -EFBIG;
+	return ftruncate(fd, sizeof(struct board)) < 0 ? -errno : 0;
+}
+
+int board_open(int dir)
+{
+	int fd = openat(dir, BOARD_NAME, O_RDWR | O_CREAT | O_NOFOLLOW | O_CLOEXEC, 0600);
+	int err = fd < 0 ? -errno : make_room(fd);
+
+	if (!err)
+		return fd;
+	if (fd >= 0)
+		sys_close(fd);
+	return err;
+}

@@ -1,0 +1,80 @@
+/* SPDX-License-Identifier: MIT */
+/* Publishing which files have a stage; see common/board.h. Lock held, but for board_start(). */
+#include "common/board.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <sys/mman.h>
+#include <unistd.h>
+
+#include "common/cleanup.h"
+#include "keeper/keeper.h"
+
+static struct board *board;
+static uint32_t files, count[BOARD_SLOTS];
+static bool settled;
+
+/*
+ * The holder of the lock is the only writer. What a killed keeper left there stays until we
+ * know what we have inherited: no file is missing in between.
+ */
+int board_start(int dir)
+{
+	cleanup_fd int fd = board_open(dir);
+	void *p;
+	int err;
+
+	if (fd < 0)
+		return fd;
+	err = posix_fallocate(fd, 0, sizeof(struct board)); /* a store finds room for it */
+	if (err)
+		return -err;
+	p = mmap(NULL, sizeof(struct board), PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+	if (p == MAP_FAILED)
+		return -errno;
+	board = p;
+	settled = false;
+	return 0;
+}
+
+void board_settle(void)
+{
+	if (!board)
+		return;
+	settled = true;
+	atomic_store(&board->files, files);
+	for (unsigned i = 0; i < BOARD_SLOTS; i++)
+		atomic_store(&board->slot[i], count[i]);
+}
+
+bool board_usable(void)
+{
+	return board != NULL;
+}
+
+/* The sum comes first and goes last: it is what is asked first. */
+void board_list(struct inode_key key)
+{
+	const unsigned at = board_slot(key);
+
+	files++;
+	count[at]++;
+	if (!board)
+		return;
+	if (settled || !atomic_load(&board->files))
+		atomic_store(&board->files, files);
+	if (settled || !atomic_load(&board->slot[at]))
+		atomic_store(&board->slot[at], count[at]);
+}
+
+void board_unlist(struct inode_key key)
+{
+	const unsigned at = board_slot(key);
+
+	files--;
+	count[at]--;
+	if (!board || !settled)
+		return;
+	atomic_store(&board->slot[at], count[at]);
+	atomic_store(&board->files, files);
+}

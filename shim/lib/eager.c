@@ -1,0 +1,265 @@
+/* SPDX-License-Identifier: MIT */
+#include "lib/eager.h"
+
+#include <errno.h>
+#include <limits.h>
+#include <stdio.h>
+#include <sys/mman.h>
+#include <sys/vfs.h>
+#include <unistd.h>
+
+#include "lib/custody.h"
+#include "lib/exchange.h"
+#include "lib/init.h"
+#include "lib/join.h"
+#include "lib/log.h"
+#include "lib/native.h"
+#include "lib/policy.h"
+#include "lib/real.h"
+#include "lib/stage.h"
+
+#define FILL_CHUNK    (1UL << 20)
+#define LARGEST_FOLIO (2UL << 20)
+#define PATIENCE_MS   2000
+#define RACES_MOST    1000 /* with others that stage parts of the same range */
+
+static bool path_of(int fd, char *path, size_t size)
+{
+	char name[32];
+	ssize_t n;
+
+	snprintf(name, sizeof(name), "/proc/self/fd/%d", fd);
+	n = readlink(name, path, size - 1);
+	if (n < 0)
+		return false;
+	path[n] = '\0';
+	return true;
+}
+
+bool eager_wanted(int fd)
+{
+	char path[PATH_MAX];
+
+	return options.eager && options.mode == MODE_STAGE && path_of(fd, path, sizeof(path)) &&
+	       globs_match(options.eager, path);
+}
+
+/* Mappings of our own that nobody told us of, too. */
+static int mapped_here(struct exchange *x, int fd, struct scratch *scratch)
+{
+	struct scratch own = *scratch;
+	struct vma v;
+	void *probe;
+	int err;
+
+	probe = real.mmap(NULL, page_size(), PROT_NONE, MAP_SHARED, fd, (off_t)x->off);
+	if (probe == MAP_FAILED)
+		return exchange_fail(&x->why, REASON_NO_MEMORY, -errno);
+	err = stage_vma_at((uintptr_t)probe, &v, NULL, 0, &own);
+	real.munmap(probe, page_size());
+	if (err)
+		return exchange_fail(&x->why, REASON_NO_MEMORY, err);
+	x->dev = v.dev;
+	x->ino = v.ino;
+	own = *scratch;
+	x->scratch = &own;
+	err = exchange_find_aliases(x);
+	if (err == -ESTALE && x->why == REASON_CHANGED) {
+		x->why = REASON_NONE;
+		return 0;
+	}
+	return err ? err : 1;
+}
+
+/* By this process, so that its control group is charged. What lies behind the end of the file
+ * stays zero. */
+static int fill(struct exchange *x, int fd)
+{
+	const uint64_t len = x->end - x->off;
+	uint64_t at = 0;
+	ssize_t n = 1;
+	char *p;
+
+	p = real.mmap(NULL, len, PROT_READ | PROT_WRITE, MAP_SHARED, x->s->memfd, 0);
+	if (p == MAP_FAILED)
+		return -errno;
+	while (at < len && n > 0) {
+		n = real.pread(fd, p + at, MIN(len - at, FILL_CHUNK), (off_t)(x->off + at));
+		if (n < 0 && errno == EINTR)
+			n = 1;
+		else if (n > 0)
+			at += (uint64_t)n;
+	}
+	n = n < 0 ? -errno : 0;
+	real.munmap(p, len);
+	return (int)n;
+}
+
+static int fill_and_commit(struct exchange *x, struct custody *c)
+{
+	int err = stage_ask(x, MSG_CLEAN);
+
+	if (!err) {
+		err = fill(x, c->fd);
+		if (err)
+			return exchange_fail(
+				&x->why,
+				err == -ENOMEM ? REASON_NO_MEMORY : REASON_NO_DESCRIPTOR, err);
+		err = stage_ask(x, MSG_COMMIT);
+	}
+	if (err != -EBUSY || x->why != REASON_IN_USE)
+		return err;
+	/* Folios that reach beyond the range; or direct I/O under way. */
+	x->win_off = x->off - MIN(x->off, LARGEST_FOLIO);
+	x->win_end = MIN(x->end + LARGEST_FOLIO, page_up(c->size));
+	x->patience_ms = PATIENCE_MS;
+	return stage_ask(x, MSG_COMMIT);
+}
+
+static int stage_one(struct exchange *x, struct custody *c)
+{
+	enum reason why;
+	int err = stage_open(x, c);
+
+	if (!err)
+		err = fill_and_commit(x, c);
+	if (!err) {
+		x->s->joined = true;
+		segment_link(x->f, x->s);
+		return 0;
+	}
+	why = x->why;
+	if (x->s && x->s->id)
+		stage_ask(x, MSG_ABORT);
+	if (x->s)
+		segment_free(x->s);
+	x->why = why;
+	return err;
+}
+
+/* The first part of [*off, end) that no segment of ours covers. */
+static bool find_gap(struct file *f, uint64_t *off, uint64_t *end)
+{
+	struct segment *s;
+
+	for (s = f->segments; s && *off < *end; s = s->next) {
+		if (s->off + s->len <= *off)
+			continue;
+		if (s->off > *off) {
+			*end = MIN(*end, s->off);
+			break;
+		}
+		*off = s->off + s->len;
+	}
+	return *off < *end;
+}
+
+/* 1: behind a curtain, later. */
+static int stage_all(struct file *f, struct custody *c, uint64_t off, uint64_t end,
+		     struct scratch *scratch, enum reason *ret_why)
+{
+	struct exchange x = { .f = f, .memfd_ro = -1, .patience_ms = 20 };
+	int races = 0, err = stage_keeper_ready(ret_why);
+
+	while (!err) {
+		err = join_range(f, c->fd, 0, off, end);
+		x.off = x.win_off = off;
+		x.end = end;
+		if (err || !find_gap(f, &x.off, &x.end)) {
+			*ret_why = REASON_STAGED_ELSEWHERE;
+			break;
+		}
+		x.win_off = x.off;
+		x.win_end = x.end;
+		err = mapped_here(&x, c->fd, scratch);
+		if (!err) {
+			atomic_fetch_add(&space.staged, 1);
+			err = stage_one(&x, c);
+			atomic_fetch_sub(&space.staged, 1);
+		}
+		*ret_why = x.why;
+		if (err == -EBUSY && x.why == REASON_STAGED_ELSEWHERE && races++ < RACES_MOST)
+			err = 0; /* somebody was faster: join that */
+		/* Neighbours of ours that hold folios are curtained off with the range. */
+		if (err == -EBUSY && x.why == REASON_IN_USE)
+			err = 1;
+	}
+	return err;
+}
+
+static void say_refused(const char *path, uint64_t off, uint64_t len, int err, enum reason why)
+{
+	char name[512];
+
+	log_event(EV_REFUSE,
+		  "call=mmap file=\"%s\" offset=%lu len=%lu cause=%d reason=\"%s\" "
+		  "remedy=\"%s\"",
+		  log_escape(name, sizeof(name), path), off, len, -err, reason_text(why),
+		  reason_remedy(why));
+}
+
+bool eager_stage(struct file *f, int fd, const struct stat *st, uint64_t off, size_t len)
+{
+	const uint64_t end = MIN(off + page_up(len), page_up((uint64_t)st->st_size));
+	struct custody c = {
+		.key = f->key, .size = (uint64_t)st->st_size, .fd = fd, .lot = -1
+	};
+	enum reason why = REASON_NO_MEMORY;
+	char path[PATH_MAX] = "", name[512];
+	struct scratch scratch;
+	struct statfs sfs;
+	int err = -ENOMEM;
+
+	if (off % page_size() || off >= end || fstatfs(fd, &sfs) < 0 ||
+	    policy_fs_in_memory(sfs.f_type))
+		return false;
+	(void)path_of(fd, path, sizeof(path));
+	c.path = path;
+	if (!policy_fs_allowed(sfs.f_type, options.fs)) {
+		err = exchange_fail(&why, REASON_FILE_SYSTEM, -EOPNOTSUPP);
+	} else if (native_overlaps(f->key, off, end)) {
+		err = exchange_fail(&why, REASON_NATIVE_PIN, -EBUSY);
+	} else if (scratch_open(&scratch) == 0) {
+		err = stage_all(f, &c, off, end, &scratch, &why);
+		scratch_close(&scratch);
+	}
+	if (err < 0)
+		say_refused(path, off, end - off, err, why);
+	else if (err == 0)
+		log_event(EV_STAGE, "call=mmap file=\"%s\" fs=%s offset=%lu len=%lu",
+			  log_escape(name, sizeof(name), path), policy_fs_name(sfs.f_type), off,
+			  end - off);
+	return err > 0;
+}
+
+void eager_late(uintptr_t start, uintptr_t end)
+{
+	const struct pin_context ctx = { .call = "mmap", .addr = start, .len = end - start };
+	uintptr_t at, stop = end;
+	char path[PATH_MAX];
+	struct scratch scratch;
+	uint64_t off, until;
+	enum reason why;
+	struct stat st;
+	struct area *a;
+	struct vma v;
+	int err = 0;
+
+	if (scratch_open(&scratch) < 0)
+		return;
+	for (at = start; !err && (a = areas_first(&space.areas, at, end)); at = stop) {
+		stop = a->end;
+		off = a->off;
+		if (a->seg || fstat(a->file->fd, &st) < 0)
+			continue;
+		until = MIN(off + (stop - a->start), page_up((uint64_t)st.st_size));
+		if (off >= until ||
+		    stage_vma_at(a->start, &v, path, sizeof(path), &scratch) < 0 ||
+		    !(v.flags & VMA_WRITE))
+			continue;
+		err = stage_range(&v, path, off, until, &ctx, &scratch, &why);
+		if (err)
+			say_refused(path, off, until - off, err, why);
+	}
+	scratch_close(&scratch);
+}
