@@ -240,7 +240,7 @@ static void settle(struct segment *g, int err)
 
 	for (uint64_t p = 0; p < pages; p++)
 		if (flags[p] & LEDGER_PENDING)
-			flags[p] = err ? LEDGER_UNKNOWN : 0;
+			flags[p] = err ? LEDGER_UNKNOWN : flags[p] & LEDGER_COMPARE;
 }
 
 /* The kernel may drop pages whose write-back failed: what was written since the last success is
@@ -286,5 +286,5 @@ void engine_forget_bases(struct segment *g, uint64_t off, uint64_t len)
 		return;
 	for (uint64_t p = (lo - g->off) / page; p < (hi - g->off + page - 1) / page; p++)
 		if (!(segment_flags(g)[p] & LEDGER_UNKNOWN))
-			segment_flags(g)[p] = LEDGER_COMPARE;
+			segment_flags(g)[p] |= LEDGER_COMPARE; /* pending stays pending */
 }

@@ -508,6 +508,24 @@ static void sync__forgotten_base_that_was_unknown(void **state)
 	assert_int_equal(*flag(2), LEDGER_UNKNOWN);
 }
 
+/* Written by us and not on the device yet when the program writes there, too: if the device
+ * fails then, the page cache looks right and is not. */
+static void sync__forgotten_base_that_was_pending(void **state)
+{
+	(void)state;
+	begin(10, 0, 10);
+	change(2, 77);
+	assert_int_equal(sync_all(), 0);
+	assert_int_equal(*flag(2), LEDGER_PENDING);
+	engine_forget_bases(&t.seg, 2 * page, page);
+	io.sync_error = EIO;
+	assert_int_equal(engine_flush(&t.stage), -EIO);
+	quiet();
+	assert_int_equal(sync_all(), 0);
+	assert_int_equal(io.count, 1);
+	assert_written(0, 2, 1);
+}
+
 /* A hole that was punched in the file, and zeroed in memory, stays a hole. */
 static void sync__forgotten_base_over_a_hole(void **state)
 {
@@ -883,6 +901,7 @@ static const struct CMUnitTest tests[] = {
 	T(sync__forgotten_base_and_file_agrees),
 	T(sync__forgotten_base_and_file_differs),
 	T(sync__forgotten_base_that_was_unknown),
+	T(sync__forgotten_base_that_was_pending),
 	T(sync__forgotten_base_over_a_hole),
 	T(sync__short_writes_go_on),
 	T(sync__interrupted),
