@@ -9,9 +9,14 @@ VERSION := 0.1.0
 PREFIX ?= /usr/local
 libdir = $(PREFIX)/lib
 mandir = $(PREFIX)/share/man
+pkgconfigdir = $(libdir)/pkgconfig
+completiondir = $(PREFIX)/share/bash-completion/completions
 BUILD ?= build$(if $(SANITIZE),/sanitize)
 PKG_CONFIG ?= pkg-config
 CFLAGS ?= -O2 -g
+
+# DEPS=no: what is missing is neither looked for nor installed.
+deps = $(if $(filter no,$(DEPS)),:,tests/deps) $(1)
 
 WARNINGS := -Wall -Wextra -Wshadow -Wpointer-arith -Wcast-qual -Wstrict-prototypes \
 	-Wmissing-prototypes -Wmissing-declarations -Wold-style-definition -Wwrite-strings \
@@ -146,18 +151,18 @@ tests: all $(TEST_PROGRAMS)
 RUN_TESTS = BUILD='$(abspath $(BUILD))' CC='$(CC)' SANITIZE='$(SANITIZE)' tests/run
 
 demo:
-	@tests/deps build demo
+	@$(call deps,build demo)
 	@$(MAKE) --no-print-directory all
 	@BUILD='$(abspath $(BUILD))' tests/demo
 
 check:
-	@tests/deps build demo check
+	@$(call deps,build demo check)
 	@$(MAKE) --no-print-directory tests WERROR=1
 	@$(RUN_TESTS) $(TESTFLAGS)
 
 # The RDMA tests in their virtual machine; they are part of `check`.
 check-vm:
-	@tests/deps build demo check
+	@$(call deps,build demo check)
 	@$(MAKE) --no-print-directory tests WERROR=1
 	@$(RUN_TESTS) -f 'vm/rdma' $(TESTFLAGS)
 
@@ -168,7 +173,7 @@ vm-shell:
 
 # For the inner loop: no other compilers, no valgrind, no fio matrix, ext4 and tmpfs only.
 check-quick:
-	@tests/deps build demo check
+	@$(call deps,build demo check)
 	@$(MAKE) --no-print-directory tests
 	@$(RUN_TESTS) --quick $(TESTFLAGS)
 
@@ -185,16 +190,16 @@ bench:
 # The storm through everything, on every file system and as an unprivileged user, SOAK seconds each.
 SOAK ?= 600
 soak:
-	@tests/deps build demo check
+	@$(call deps,build demo check)
 	@$(MAKE) --no-print-directory tests
 	@STORM_SECONDS=$(SOAK) $(RUN_TESTS) -j 1 -f preload/storm
 
 C_FILES = $(shell git ls-files '*.c' '*.h' 2>/dev/null || find * -name '*.[ch]')
-SCRIPTS = $(shell grep -lrIE '^\#! ?/(usr/)?bin/(env )?(ba)?sh' .ci tests) $(wildcard tests/lib/*.sh)
-MAN_PAGES = $(wildcard man/*.[178])
+SCRIPTS = $(shell grep -lrIE '^\#! ?/(usr/)?bin/(env )?(ba)?sh' .ci tests debian) $(wildcard tests/lib/*.sh)
+MAN_PAGES = $(wildcard man/*.[1378])
 
 lint:
-	@tests/deps build check
+	@$(call deps,build check)
 	clang-format --dry-run -Werror $(C_FILES)
 	cppcheck $(addprefix --include=,$(firstword $(wildcard /usr/include/*/sys/queue.h \
 		/usr/include/sys/queue.h))) --quiet --error-exitcode=1 --inline-suppr --enable=warning,portability \
@@ -204,22 +209,24 @@ lint:
 	$(if $(MAN_PAGES),mandoc -T lint -W warning $(MAN_PAGES))
 
 install: all
-	install -d $(DESTDIR)$(PREFIX)/bin $(DESTDIR)$(libdir)/pinstage $(DESTDIR)$(libdir)/pkgconfig \
-		$(DESTDIR)$(PREFIX)/include
+	install -d $(DESTDIR)$(PREFIX)/bin $(DESTDIR)$(libdir)/pinstage $(DESTDIR)$(pkgconfigdir) \
+		$(DESTDIR)$(PREFIX)/include $(DESTDIR)$(completiondir)
 	install -m 755 $(BUILD)/pinstage $(DESTDIR)$(PREFIX)/bin/
 	install -m 755 $(BUILD)/pinstage-keeper $(DESTDIR)$(libdir)/pinstage/
 	install -m 644 $(BUILD)/libpinstage.so $(DESTDIR)$(libdir)/pinstage/
 	install -m 644 include/pinstage.h $(DESTDIR)$(PREFIX)/include/
-	sed -e 's,@PREFIX@,$(PREFIX),g' -e 's,@VERSION@,$(VERSION),g' pkgconfig/pinstage.pc.in \
-		> $(DESTDIR)$(libdir)/pkgconfig/pinstage.pc
-	chmod 644 $(DESTDIR)$(libdir)/pkgconfig/pinstage.pc
+	install -m 644 completions/pinstage $(DESTDIR)$(completiondir)/
+	sed -e 's,@PREFIX@,$(PREFIX),g' -e 's,@LIBDIR@,$(libdir),g' -e 's,@VERSION@,$(VERSION),g' pkgconfig/pinstage.pc.in \
+		> $(DESTDIR)$(pkgconfigdir)/pinstage.pc
+	chmod 644 $(DESTDIR)$(pkgconfigdir)/pinstage.pc
 	for page in $(MAN_PAGES); do \
 		install -D -m 644 $$page $(DESTDIR)$(mandir)/man$${page##*.}/$${page##*/} || exit 1; \
 	done
 
 uninstall:
 	rm -f $(DESTDIR)$(PREFIX)/bin/pinstage $(DESTDIR)$(PREFIX)/include/pinstage.h \
-		$(DESTDIR)$(libdir)/pkgconfig/pinstage.pc $(DESTDIR)$(libdir)/pinstage/pinstage-keeper \
+		$(DESTDIR)$(completiondir)/pinstage \
+		$(DESTDIR)$(pkgconfigdir)/pinstage.pc $(DESTDIR)$(libdir)/pinstage/pinstage-keeper \
 		$(DESTDIR)$(libdir)/pinstage/libpinstage.so
 	-rmdir $(DESTDIR)$(libdir)/pinstage
 	for page in $(MAN_PAGES); do rm -f $(DESTDIR)$(mandir)/man$${page##*.}/$${page##*/}; done
@@ -242,6 +249,7 @@ help:
 	@echo
 	@echo 'SANITIZE=address,undefined  build and test with sanitizers, in build/sanitize'
 	@echo 'WERROR=1                    warnings are errors'
+	@echo 'DEPS=no                     check and demo install nothing: no network, no package manager'
 	@echo 'BUILD=DIR                   another directory for what is built'
 	@echo 'CC, CFLAGS, CPPFLAGS, LDFLAGS as usual'
 
