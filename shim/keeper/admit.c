@@ -12,6 +12,7 @@
 
 #include "common/cleanup.h"
 #include "keeper/guarded.h"
+#include "keeper/outsiders.h"
 #include "keeper/requests.h"
 
 #define RETRY_FIRST_MS 10
@@ -94,6 +95,7 @@ int do_stage(struct stage *s, struct job *j, struct segment **ret)
 			      : err == -EMFILE || err == -ENFILE ? REASON_NO_FILES
 								 : REASON_NO_DESCRIPTOR,
 			      err);
+	outsiders_watch(s);
 	err = within_file(s, m->off, m->len);
 	if (err)
 		return refuse(m, err == -EFAULT ? REASON_PAST_EOF : REASON_BAD_RANGE, err);

@@ -12,6 +12,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 #include <sys/queue.h>
+#include <time.h>
 
 #include "common/ledger.h"
 #include "common/proto.h"
@@ -69,6 +70,17 @@ struct job {
 	enum { JOB_REQUEST, JOB_PASS } kind;
 };
 
+/* Whether others may have written to a file since its pages were last compared. */
+enum touched {
+	UNTOUCHED,
+	TOUCHED_RESIDENT, /* through a mapping: what they changed is in the page cache */
+	TOUCHED_ANYWHERE,
+};
+
+struct stamp { /* of a file, after our own last write */
+	struct timespec written, changed;
+};
+
 /* What shadows one inode. */
 struct stage {
 	LIST_ENTRY(stage) link;
@@ -86,6 +98,14 @@ struct stage {
 	uint64_t last_good;   /* ms: start of the last pass that wrote all there was */
 	int error;	      /* of the last pass */
 	uint64_t unmapped_at; /* ms: when nobody else had any of the file mapped */
+
+	/* outsiders.c */
+	bool heard, ear_tells; /* there is a watch; and it tells others from us */
+	int ear;	       /* fanotify or inotify, or -1 */
+	enum touched touched;
+	struct stamp stamp;
+	uint64_t quiet_until; /* ms: no pass for others' sake before that */
+	uint64_t merge_next;  /* ms: nor a merge while a client waits */
 };
 
 /* A file system's queue: one that is stuck delays nobody else. */

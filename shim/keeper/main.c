@@ -22,6 +22,7 @@
 
 #include "common/rendezvous.h"
 #include "keeper/guarded.h"
+#include "keeper/outsiders.h"
 
 #define IDLE_EXIT_MS 10000
 
@@ -198,6 +199,7 @@ static int work(struct guardian *g)
 	err = board_start(g->dir);
 	if (err) /* nothing will be staged */
 		keeper_say("cannot make the board: %s", strerror(-err));
+	outsiders_begin();
 	guarded_begin(g);
 	pthread_mutex_lock(&keeper.lock);
 	board_settle();

@@ -4,7 +4,29 @@
 #include <string.h>
 
 #include "keeper/keeper.h"
+#include "keeper/outsiders.h"
 #include "keeper/requests.h"
+
+/* First, because a page that both changed is overwritten. A client that waits has its own part
+ * merged, and that, too, takes at most one part in a hundred of a processor. */
+static void merge(struct stage *s, uint64_t off, uint64_t len)
+{
+	const bool everything = off == 0 && len == UINT64_MAX;
+	const uint64_t begun = now_ms();
+	enum touched how;
+
+	if (!s->gently && begun < s->merge_next)
+		return;
+	pthread_mutex_lock(&keeper.lock);
+	how = s->touched;
+	if (everything) /* what comes from here on is another time's */
+		s->touched = UNTOUCHED;
+	pthread_mutex_unlock(&keeper.lock);
+	if (how == UNTOUCHED)
+		return;
+	merge_outside(s, how, off, len);
+	s->merge_next = now_ms() + (now_ms() - begun) * 100;
+}
 
 int sync_stage(struct stage *s, uint64_t off, uint64_t len, bool durable)
 {
@@ -14,6 +36,8 @@ int sync_stage(struct stage *s, uint64_t off, uint64_t len, bool durable)
 
 	if (s->fd < 0)
 		return -ENOENT; /* what there was has been let go of */
+	outsiders_before(s);
+	merge(s, off, len);
 	LIST_FOREACH(g, &s->segments, link) {
 		if (g->state == SEGMENT_FILLING)
 			continue;
@@ -23,6 +47,7 @@ int sync_stage(struct stage *s, uint64_t off, uint64_t len, bool durable)
 	}
 	if (!err && durable)
 		err = engine_flush(s);
+	outsiders_after(s);
 	pthread_mutex_lock(&keeper.lock);
 	if (err && err != s->error)
 		keeper_say("%s: cannot write what is staged: %s; it is kept and tried again",
@@ -67,6 +92,7 @@ void request_pass(struct stage *s)
 	pthread_mutex_lock(&keeper.lock);
 	next = MAX(interval_of(s), MIN(took * 100, (uint64_t)60000));
 	s->next_pass = now_ms() + next;
+	outsiders_pass_done(s, took);
 	LIST_FOREACH(g, &s->segments, link)
 		if (LIST_EMPTY(&g->users))
 			s->next_pass = MIN(s->next_pass, g->next_try);

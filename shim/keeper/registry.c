@@ -35,7 +35,7 @@ struct stage *stage_find(struct inode_key key, bool create)
 		return NULL;
 	s = xcalloc(1, sizeof(*s));
 	s->key = key;
-	s->fd = -1;
+	s->fd = s->ear = -1;
 	s->lane = lane_of(key.dev);
 	s->last_good = now_ms();
 	STAILQ_INIT(&s->jobs);
@@ -50,6 +50,8 @@ void stage_drop_if_unused(struct stage *s)
 		return;
 	LIST_REMOVE(s, link);
 	board_unlist(s->key);
+	if (s->ear >= 0)
+		close(s->ear);
 	if (s->fd >= 0)
 		close(s->fd);
 	free(s);

@@ -10,6 +10,7 @@
 #include <unistd.h>
 
 #include "keeper/guarded.h"
+#include "keeper/outsiders.h"
 #include "keeper/server.h"
 
 static int epoll;
@@ -65,7 +66,8 @@ static void accept_one(int listener)
 	keeper.conversations++;
 }
 
-static char guardian; /* its address stands for the guardian among the events */
+/* Their addresses stand for them among the events. */
+static char outsiders, guardian;
 
 static void watch(int fd, uint32_t events, void *who)
 {
@@ -132,6 +134,7 @@ int server_run(int listener, uint64_t idle_exit_ms)
 		return -errno;
 	watch(listener, EPOLLIN, &listener);
 	watch(keeper.event, EPOLLIN, &keeper.event);
+	watch(outsiders_fd(), EPOLLIN, &outsiders);
 	if (guarded_fd() >= 0)
 		watch(guarded_fd(), 0, &guardian); /* only its end */
 	pthread_mutex_lock(&keeper.lock);
@@ -155,6 +158,8 @@ int server_run(int listener, uint64_t idle_exit_ms)
 				accept_one(listener);
 			else if (got[i].data.ptr == &keeper.event)
 				(void)eventfd_read(keeper.event, &value);
+			else if (got[i].data.ptr == &outsiders)
+				outsiders_heard();
 			else if (got[i].data.ptr == &guardian)
 				guarded_lost();
 			else

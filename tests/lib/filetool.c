@@ -4,6 +4,7 @@
  * the answer is no, 2 when it could not be asked.
  *
  *   filetool write FILE OFFSET LEN SEED      writes the pattern of SEED
+ *   filetool store FILE OFFSET LEN SEED      the same, through a mapping
  *   filetool truncate FILE SIZE
  *   filetool punch FILE OFFSET LEN
  *   filetool hole FILE OFFSET LEN            is all of it a hole?
@@ -26,6 +27,17 @@ static int write_pattern(int fd, off_t offset, size_t len, unsigned seed)
 		return 2;
 	fill(buf, len, (uint64_t)offset, seed);
 	return pwrite(fd, buf, len, offset) == (ssize_t)len ? 0 : 2;
+}
+
+static int store_pattern(int fd, off_t offset, size_t len, unsigned seed)
+{
+	unsigned char *map =
+		mmap(NULL, (size_t)offset + len, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+
+	if (map == MAP_FAILED)
+		return 2;
+	fill(map + offset, len, (uint64_t)offset, seed);
+	return 0;
 }
 
 static int is_hole(int fd, off_t offset, size_t len)
@@ -108,6 +120,8 @@ int main(int argc, char **argv)
 		return 2;
 	if (!strcmp(argv[1], "write"))
 		return write_pattern(fd, n[0], (size_t)n[1], (unsigned)n[2]);
+	if (!strcmp(argv[1], "store"))
+		return store_pattern(fd, n[0], (size_t)n[1], (unsigned)n[2]);
 	if (!strcmp(argv[1], "truncate"))
 		return ftruncate(fd, n[0]) == 0 ? 0 : 2;
 	if (!strcmp(argv[1], "punch"))

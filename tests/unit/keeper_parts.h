@@ -26,6 +26,7 @@ void keeper_say(const char *fmt, ...)
 	va_start(ap, fmt);
 	vfprintf(stderr, fmt, ap);
 	va_end(ap);
+	fputc('\n', stderr);
 }
 
 void *xcalloc(size_t n, size_t size)

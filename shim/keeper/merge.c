@@ -1,0 +1,168 @@
+/* SPDX-License-Identifier: MIT */
+#include <fcntl.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/uio.h>
+#include <unistd.h>
+
+#include "common/cleanup.h"
+#include "keeper/digest.h"
+#include "keeper/outsiders.h"
+
+#ifndef RWF_DONTCACHE
+#define RWF_DONTCACHE 0x80
+#endif
+
+#define CHUNK (1UL << 20)
+
+struct merge {
+	struct segment *g;
+	unsigned char *file; /* CHUNK bytes */
+	unsigned char *old;  /* a page */
+	uint64_t conflicts, first_conflict;
+};
+
+/* What is not in the page cache already need not stay there for us. */
+static ssize_t read_file(int fd, void *buf, size_t len, uint64_t at)
+{
+	struct iovec iov = { buf, len };
+	ssize_t n = preadv2(fd, &iov, 1, (off_t)at, RWF_DONTCACHE);
+
+	return n >= 0 ? n : pread(fd, buf, len, (off_t)at);
+}
+
+/*
+ * A mapping for this moment only: one that lasts would be a writer in the eyes of F_SEAL_WRITE,
+ * and the worker that has the stage is the only one to try that. What fails to be exchanged was
+ * changed by a store or a device meanwhile, and stays.
+ */
+static bool exchange_words(struct segment *g, uint64_t p, const unsigned char *old,
+			   const unsigned char *new)
+{
+	const size_t page = page_size();
+	uint64_t *mem, from, to;
+
+	mem = mmap(NULL, page, PROT_READ | PROT_WRITE, MAP_SHARED, g->memfd, (off_t)(p * page));
+	if (mem == MAP_FAILED)
+		return false;
+	for (size_t i = 0; i < page / sizeof(*mem); i++) {
+		memcpy(&from, old + i * sizeof(from), sizeof(from));
+		memcpy(&to, new + i * sizeof(to), sizeof(to));
+		if (from != to)
+			(void)__atomic_compare_exchange_n(&mem[i], &from, to, false,
+							  __ATOMIC_SEQ_CST, __ATOMIC_SEQ_CST);
+	}
+	munmap(mem, page);
+	return true;
+}
+
+/* `n` bytes of the file's page p differ from memory. `file` has room for a page. */
+static void merge_page(struct merge *m, uint64_t p, unsigned char *file, size_t n)
+{
+	struct segment *g = m->g;
+	const size_t page = page_size();
+	struct ledger_base *base = &ledger_bases(g->ledger)[p], now;
+	const uint64_t seed = g->ledger->seed;
+
+	/* What the program itself writes is brought into memory by the library. */
+	if (segment_flags(g)[p] & (LEDGER_UNKNOWN | LEDGER_COMPARE))
+		return;
+	memcpy(m->old, g->mem + p * page, page);
+	now = digest_page(m->old, page, seed);
+	if (now.lo == base->lo && now.hi == base->hi) {
+		/* Behind the end of the file memory has what the program stored there. */
+		memcpy(file + n, m->old + n, page - n);
+		if (exchange_words(g, p, m->old, file))
+			*base = digest_page(file, page, seed);
+		return;
+	}
+	now = digest_page(file, page, seed);
+	if (n < page || (now.lo == base->lo && now.hi == base->hi))
+		return; /* only memory changed */
+	/* Or the library is between writing the one and the other. */
+	if (pread(g->stage->fd, file, page, (off_t)(g->off + p * page)) != (ssize_t)page ||
+	    memcmp(file, g->mem + p * page, page) == 0)
+		return;
+	if (!m->conflicts++)
+		m->first_conflict = g->off + p * page;
+}
+
+/* [p, last) of the segment's pages; whole chunks are read, and compared page by page. */
+static void merge_pages(struct merge *m, uint64_t p, uint64_t last)
+{
+	const size_t page = page_size(), per_chunk = CHUNK / page;
+	struct segment *g = m->g;
+	uint64_t i, pages;
+	size_t n, part;
+	ssize_t got;
+
+	while (p < last) {
+		pages = MIN(last - p, (uint64_t)per_chunk);
+		got = read_file(g->stage->fd, m->file, pages * page, g->off + p * page);
+		if (got <= 0)
+			return;
+		n = (size_t)got;
+		for (i = 0; i < pages && i * page < n; i++) {
+			part = MIN(page, n - i * page);
+			if (memcmp(m->file + i * page, g->mem + (p + i) * page, part) != 0)
+				merge_page(m, p + i, m->file + i * page, part);
+		}
+		if (n < pages * page)
+			return;
+		p += pages;
+	}
+}
+
+/* Only what the page cache holds: a store through a mapping is there for as long as that is. */
+static void merge_resident(struct merge *m, uint64_t p, uint64_t last)
+{
+	const size_t page = page_size();
+	const uint64_t pages = last - p;
+	cleanup_free unsigned char *in = xcalloc(pages, 1);
+	uint64_t from, to;
+	void *map;
+	int err;
+
+	map = mmap(NULL, pages * page, PROT_READ, MAP_SHARED, m->g->stage->fd,
+		   (off_t)(m->g->off + p * page));
+	if (map == MAP_FAILED)
+		return;
+	err = mincore(map, pages * page, in);
+	munmap(map, pages * page);
+	for (from = 0; !err && from < pages; from = to) {
+		for (to = from; to < pages && in[to] & 1; to++)
+			;
+		if (to > from)
+			merge_pages(m, p + from, p + to);
+		for (; to < pages && !(in[to] & 1); to++)
+			;
+	}
+}
+
+void merge_outside(struct stage *s, enum touched how, uint64_t off, uint64_t len)
+{
+	const uint64_t end = off + len < off ? UINT64_MAX : off + len, page = page_size();
+	cleanup_free unsigned char *file = xcalloc(1, CHUNK);
+	cleanup_free unsigned char *old = xcalloc(1, page);
+	struct merge m = { .file = file, .old = old };
+	struct segment *g;
+
+	LIST_FOREACH(g, &s->segments, link) {
+		const uint64_t lo = MAX(off, g->off), hi = MIN(end, g->off + g->len);
+
+		if (g->state != SEGMENT_LIVE || lo >= hi)
+			continue;
+		m.g = g;
+		if (how == TOUCHED_ANYWHERE)
+			merge_pages(&m, (lo - g->off) / page, (hi - g->off + page - 1) / page);
+		else
+			merge_resident(&m, (lo - g->off) / page,
+				       (hi - g->off + page - 1) / page);
+	}
+	if (m.conflicts)
+		keeper_say(
+			"%s: changed by another process and in memory; memory's version is kept "
+			"(pages: %lu, the first at offset %lu)",
+			s->name, m.conflicts, m.first_conflict);
+}

@@ -1,0 +1,31 @@
+/* SPDX-License-Identifier: MIT */
+/* What others do to a staged file, and what that does to the memory. */
+#ifndef PINSTAGE_KEEPER_OUTSIDERS_H
+#define PINSTAGE_KEEPER_OUTSIDERS_H
+
+#include "keeper/keeper.h"
+
+/* Before any stage is made. */
+void outsiders_begin(void);
+
+/* Main thread: a descriptor that is readable when somebody opened or changed a staged file, and
+ * what to do then: a pass, now or soon. Lock held for the latter. */
+int outsiders_fd(void);
+void outsiders_heard(void);
+
+/* From before the first segment is filled; by the worker that has the stage. */
+void outsiders_watch(struct stage *s);
+
+/* Around everything that writes the file: is there a hint that others did (s->touched)? */
+void outsiders_before(struct stage *s);
+void outsiders_after(struct stage *s);
+void outsiders_pass_done(struct stage *s, uint64_t took); /* ms; lock held */
+
+/*
+ * merge.c: takes what others wrote to [off, off+len) of the file into the memory, where memory
+ * has not changed: word by word from the old to the new content, so that no concurrent store is
+ * lost. A page that both changed keeps memory's version, and one line says so.
+ */
+void merge_outside(struct stage *s, enum touched how, uint64_t off, uint64_t len);
+
+#endif

@@ -1,0 +1,254 @@
+// SPDX-License-Identifier: MIT
+/* Processes without the shim that open, read and change a staged file. */
+#include "testlib.h"
+
+#include <pthread.h>
+#include <stdatomic.h>
+#include <sys/syscall.h>
+
+#define SIZE (256 * KIB)
+#define PAGE (4 * KIB)
+
+struct shown {
+	const unsigned char *at;
+	size_t len;
+	uint64_t offset;
+	unsigned seed;
+};
+
+static bool is_shown(void *arg)
+{
+	const struct shown *s = arg;
+
+	return differs(s->at, s->len, s->offset, s->seed) < 0;
+}
+
+/* What an outsider changed shows in memory, within the bound and some more. */
+static void must_show(const unsigned char *map, uint64_t offset, size_t len, unsigned seed)
+{
+	struct shown s = { map + offset, len, offset, seed };
+
+	if (!poll_until(is_shown, &s, 30000))
+		fail_test("pattern %u does not show at %lu+%zu\n", seed, offset, len);
+}
+
+static void outsider__a_write_reaches_memory(void **state)
+{
+	struct io_uring ring;
+	unsigned char *map;
+	char len[16];
+
+	(void)state;
+	make_file("data", SIZE);
+	map = map_file("data", SIZE);
+	ring_init(&ring);
+	must_stage(register_one(&ring, map, SIZE));
+	fill(map, PAGE, 0, NEW);
+	snprintf(len, sizeof(len), "%lu", 3 * PAGE + 5);
+	assert_int_equal(tool("filetool", "write", path_of("data"), "16387", len, "5"), 0);
+	must_show(map, 16387, 3 * PAGE + 5, OTHER);
+	assert_content(map, PAGE, 0, NEW);
+	assert_content(map + PAGE, 16387 - PAGE, PAGE, OLD);
+	assert_content(map + 16387 + 3 * PAGE + 5, SIZE - 16387 - 3 * PAGE - 5,
+		       16387 + 3 * PAGE + 5, OLD);
+	assert_int_equal(msync(map, SIZE, MS_SYNC), 0);
+	assert_in_file("data", 0, PAGE, NEW);
+	assert_in_file("data", 16387, 3 * PAGE + 5, OTHER);
+	io_uring_queue_exit(&ring);
+}
+
+static void outsider__stores_through_a_mapping_reach_memory(void **state)
+{
+	struct io_uring ring;
+	unsigned char *map;
+
+	(void)state;
+	make_file("data", SIZE);
+	map = map_file("data", SIZE);
+	ring_init(&ring);
+	must_stage(register_one(&ring, map, SIZE));
+	assert_int_equal(tool("filetool", "store", path_of("data"), "16384", "8192", "5"), 0);
+	must_show(map, 16384, 8192, OTHER);
+	assert_content(map, 16384, 0, OLD);
+	assert_content(map + 24576, SIZE - 24576, 24576, OLD);
+	io_uring_queue_exit(&ring);
+}
+
+/* The end of the file lies in the last page; what memory has behind it is the program's. */
+static void outsider__a_write_before_the_end(void **state)
+{
+	struct io_uring ring;
+	unsigned char *map;
+
+	(void)state;
+	make_file("data", SIZE - 100);
+	map = map_file("data", SIZE);
+	ring_init(&ring);
+	must_stage(register_one(&ring, map, SIZE));
+	assert_int_equal(tool("filetool", "write", path_of("data"), "258048", "500", "5"), 0);
+	must_show(map, 258048, 500, OTHER);
+	assert_content(map + 258548, SIZE - 100 - 258548, 258548, OLD);
+	assert_int_equal(file_size("data"), SIZE - 100);
+	io_uring_queue_exit(&ring);
+}
+
+struct counting {
+	_Atomic uint64_t *counter;
+	_Atomic bool stop;
+	uint64_t done;
+};
+
+static void *count_on(void *arg)
+{
+	struct counting *c = arg;
+
+	while (!atomic_load(&c->stop)) {
+		atomic_fetch_add(c->counter, 1);
+		c->done++;
+	}
+	return NULL;
+}
+
+/* Every page has a word that a thread counts in, while an outsider writes the rest of it. */
+static void outsider__destroys_no_concurrent_store(void **state)
+{
+	struct counting c[4] = { 0 };
+	uint64_t word[PAGE / 8];
+	struct io_uring ring;
+	pthread_t thread[4];
+	unsigned char *map;
+	uint64_t end;
+	int fd;
+
+	(void)state;
+	make_sparse("data", SIZE);
+	map = map_file("data", SIZE);
+	fd = open_file("data", O_RDWR);
+	ring_init(&ring);
+	must_stage(register_one(&ring, map, SIZE));
+	for (int i = 0; i < 4; i++) {
+		c[i].counter = (void *)(map + (size_t)i * PAGE);
+		assert_int_equal(pthread_create(&thread[i], NULL, count_on, &c[i]), 0);
+	}
+	/* A system call that the shim does not see is an outsider's. It leaves the counter
+	 * alone. */
+	end = now_ms() + 3000;
+	for (uint64_t n = 1; now_ms() < end; n++) {
+		for (size_t i = 0; i < PAGE / 8; i++)
+			word[i] = n;
+		for (int i = 0; i < 8; i++)
+			assert_int_equal(
+				syscall(SYS_pwrite64, fd, word, PAGE - 8, i * PAGE + 8),
+				PAGE - 8);
+	}
+	for (int i = 0; i < 4; i++) {
+		atomic_store(&c[i].stop, true);
+		assert_int_equal(pthread_join(thread[i], NULL), 0);
+		assert_int_equal(atomic_load(c[i].counter), c[i].done);
+	}
+	/* Pages that nobody stored to have the outsider's last word. */
+	end = now_ms() + 30000;
+	while (memcmp(map + 5 * PAGE + 8, word, PAGE - 8) != 0 && now_ms() < end)
+		usleep(20000);
+	assert_memory_equal(map + 5 * PAGE + 8, word, PAGE - 8);
+	assert_int_equal(msync(map, SIZE, MS_SYNC), 0);
+	for (int i = 0; i < 4; i++)
+		assert_int_equal(atomic_load(c[i].counter), c[i].done);
+	io_uring_queue_exit(&ring);
+	close(fd);
+}
+
+static bool keeper_said(void *what)
+{
+	char path[64], line[1024];
+	bool said = false;
+	FILE *log;
+
+	snprintf(path, sizeof(path),
+		 geteuid() ? "/run/user/%u/pinstage/keeper.log" : "/run/pinstage/keeper.log",
+		 geteuid());
+	log = fopen(path, "re");
+	while (log && !said && fgets(line, sizeof(line), log))
+		said = strstr(line, what) &&
+		       strstr(line, "changed by another process and in memory");
+	if (log)
+		fclose(log);
+	return said;
+}
+
+static void outsider__a_page_that_both_changed_keeps_memory(void **state)
+{
+	static unsigned char theirs[PAGE];
+	struct io_uring ring;
+	unsigned char *map;
+	int fd;
+
+	(void)state;
+	make_file("data", SIZE);
+	map = map_file("data", SIZE);
+	fd = open_file("data", O_RDWR);
+	ring_init(&ring);
+	must_stage(register_one(&ring, map, SIZE));
+	fill(theirs, PAGE, 2 * PAGE, OTHER);
+	/* A pass may come between the two: then the page was in the file, and is theirs. */
+	for (int tries = 0; tries < 20; tries++) {
+		fill(map + 2 * PAGE, PAGE, 2 * PAGE, NEW);
+		assert_int_equal(syscall(SYS_pwrite64, fd, theirs, PAGE, 2 * PAGE), PAGE);
+		assert_int_equal(msync(map, SIZE, MS_SYNC), 0);
+		if (keeper_said((void *)(uintptr_t)path_of("data")))
+			break;
+		must_show(map, 2 * PAGE, PAGE, OTHER);
+		if (!kernel_refuses())
+			return;
+	}
+	assert_true(keeper_said((void *)(uintptr_t)path_of("data")));
+	assert_content(map + 2 * PAGE, PAGE, 2 * PAGE, NEW);
+	assert_in_file("data", 2 * PAGE, PAGE, NEW);
+	io_uring_queue_exit(&ring);
+	close(fd);
+}
+
+static void part_is_read(void **state)
+{
+	struct io_uring ring;
+	unsigned char *map = map_file("data", SIZE);
+
+	(void)state;
+	ring_init(&ring);
+	must_stage_in_part(register_one(&ring, map, SIZE));
+	fill(map, SIZE, 0, NEW);
+	/* The first look opens the file, and a later one finds what was stored before. */
+	if (!reaches_file("data", 0, SIZE, NEW))
+		_exit(10);
+	fill(map, SIZE, 0, NEWER);
+	_exit(reaches_file("data", 0, SIZE, NEWER) ? 0 : 11);
+}
+
+/* No pass is due for hours: it is the opening that brings the content. */
+static void outsider__opening_brings_the_content(void **state)
+{
+	(void)state;
+	make_file("data", SIZE);
+	assert_int_equal(setenv("PINSTAGE_SYNC_INTERVAL", "36000", 1), 0);
+	must_run("is_read", 0);
+}
+
+static const struct test cases[] = {
+	TEST(outsider__a_write_reaches_memory),
+	TEST(outsider__stores_through_a_mapping_reach_memory),
+	TEST(outsider__a_write_before_the_end),
+	TEST(outsider__destroys_no_concurrent_store),
+	TEST(outsider__a_page_that_both_changed_keeps_memory),
+	TEST(outsider__opening_brings_the_content),
+	{ 0 },
+};
+
+static const struct test parts[] = {
+	{ .name = "is_read", .run = part_is_read },
+	{ 0 },
+};
+
+int main(int argc, char **argv)
+{
+	return test_main(argc, argv, cases, parts);
+}
