@@ -68,6 +68,10 @@ int do_retire(struct segment *g, struct job *j, int *ret_fd)
 	if (err)
 		return refuse(&j->m, REASON_IN_USE, -EBUSY);
 	err = engine_sync(g, g->off, g->len);
+	/* An msync() that looks for what is staged from now on finds nothing, and that is true.
+	 */
+	if (!err)
+		err = engine_flush(g->stage);
 	if (!err) {
 		segment_let_go(g);
 		return 0;

@@ -21,7 +21,7 @@ int on_fsync(int fd)
 	int ret = real.fsync(fd);
 
 	if (ret == 0 && err) {
-		errno = -err;
+		errno = sync_errno(err);
 		return -1;
 	}
 	return ret;
@@ -33,7 +33,7 @@ int on_fdatasync(int fd)
 	int ret = real.fdatasync(fd);
 
 	if (ret == 0 && err) {
-		errno = -err;
+		errno = sync_errno(err);
 		return -1;
 	}
 	return ret;

@@ -204,10 +204,26 @@ int on_madvise(void *addr, size_t len, int advice)
 
 /* The original comes first: it knows bad arguments, and serves what is not staged. MS_ASYNC and
  * MS_INVALIDATE alone promise nothing that staged memory does not keep anyway. */
+/* The kernel's part. What it does while a curtain is drawn goes past what is behind it: then it
+ * is asked again where none can be. What is given back to the file after that is on the device
+ * by then (RETIRE), and what is staged after that is synced with the rest. */
+static int msync_native(void *addr, size_t len, int flags)
+{
+	const unsigned before = atomic_load(&space.swaps);
+	int ret = real.msync(addr, len, flags);
+	struct space_guard g;
+
+	if (likely(!(before & 1) && atomic_load(&space.swaps) == before) || ret < 0 ||
+	    !(flags & MS_SYNC) || !space_lock(&g))
+		return ret;
+	ret = real.msync(addr, len, flags);
+	space_unlock(&g);
+	return ret;
+}
+
 int on_msync(void *addr, size_t len, int flags)
 {
-	int ret = real.msync(addr, len, flags), err;
-
+	int ret = msync_native(addr, len, flags), err;
 	int saved = errno;
 
 	if (likely(!space.staged) || (ret < 0 && errno != ENOMEM) || !(flags & MS_SYNC) ||
@@ -217,7 +233,7 @@ int on_msync(void *addr, size_t len, int flags)
 	err = sync_addresses((uintptr_t)addr, page_up(len), true);
 	errno = saved;
 	if (err && ret == 0) {
-		errno = -err;
+		errno = sync_errno(err);
 		return -1;
 	}
 	return ret;

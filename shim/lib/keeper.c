@@ -188,15 +188,35 @@ static int take(struct conversation **ret, bool fresh, enum reason *ret_why)
 	return err;
 }
 
+static void hang_up(struct conversation *c)
+{
+	if (c->fd >= 0)
+		ownfd_close(c->fd);
+	c->fd = -1;
+}
+
+/* When a keeper dies, all conversations with it do: each that is idle would otherwise cost
+ * whoever takes it next a try. */
+static void hang_up_dead(void)
+{
+	struct pollfd p = { .events = POLLIN };
+
+	for (size_t i = 0; i < ARRAY_SIZE(conversation); i++) {
+		p.fd = conversation[i].busy ? -1 : conversation[i].fd;
+		if (p.fd >= 0 && poll(&p, 1, 0) > 0 && (p.revents & (POLLHUP | POLLERR)))
+			hang_up(&conversation[i]);
+	}
+}
+
 static void give_back(struct conversation *c, bool broken)
 {
 	if (!c)
 		return;
-	if (broken && c->fd >= 0) {
-		ownfd_close(c->fd);
-		c->fd = -1;
-	}
+	if (broken)
+		hang_up(c);
 	pthread_mutex_lock(&lock);
+	if (broken)
+		hang_up_dead();
 	c->busy = false;
 	pthread_cond_broadcast(&freed);
 	pthread_mutex_unlock(&lock);

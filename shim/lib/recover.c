@@ -9,6 +9,8 @@
 #include "lib/log.h"
 #include "lib/stage.h"
 
+#define TRIES 10
+
 struct attach {
 	struct custody c;
 	const struct segment *s;
@@ -52,6 +54,11 @@ int recover_segment(struct segment *s, uintptr_t saved, enum reason *ret_why)
 	return err;
 }
 
+static bool lost(int err)
+{
+	return err == -EPIPE || err == -ECONNRESET;
+}
+
 static int attach_all(enum reason *ret_why)
 {
 	struct segment *done = NULL;
@@ -64,6 +71,8 @@ static int attach_all(enum reason *ret_why)
 			continue;
 		done = a->seg;
 		err = recover_segment(a->seg, a->saved, ret_why);
+		if (lost(err))
+			return err;
 		if (err)
 			log_event(
 				EV_ERROR,
@@ -80,13 +89,18 @@ int recover(enum reason *ret_why)
 {
 	struct space_guard g;
 	bool locked = space_lock(&g);
-	int err;
+	int err = -EPIPE;
 
 	if (!locked && !space_inside())
 		return -ECHILD;
-	err = keeper_connect(ret_why);
-	if (!err)
-		err = attach_all(ret_why);
+	/* The keeper that we meet may die, too: the next one is told everything again. */
+	for (int tries = 0; tries < TRIES; tries++) {
+		err = keeper_connect(ret_why);
+		if (!err)
+			err = attach_all(ret_why);
+		if (!lost(err))
+			break;
+	}
 	if (locked)
 		space_unlock(&g);
 	return err;

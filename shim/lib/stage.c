@@ -19,6 +19,7 @@
 #include "lib/real.h"
 #include "lib/record.h"
 #include "lib/recover.h"
+#include "lib/unseal.h"
 #include "lib/wake.h"
 
 #define FILL_CHUNK    (1UL << 20)
@@ -161,7 +162,7 @@ static int act_stage(void *arg)
 static int act_retire(void *arg)
 {
 	struct exchange *x = arg;
-	int fds[PROTO_FDS], err;
+	int fds[PROTO_FDS] = { -1, -1, -1 }, err;
 	struct msg m;
 
 	msg_init(&m, MSG_RETIRE);
@@ -174,6 +175,15 @@ static int act_retire(void *arg)
 	return err;
 }
 
+/* One that died over it may have sealed the memory and told nobody. */
+static void make_mappable(struct segment *s)
+{
+	const struct timespec pause = { .tv_nsec = 10 * 1000 * 1000 };
+
+	while (segment_sealed(s) && segment_unseal(s) < 0)
+		nanosleep(&pause, NULL);
+}
+
 /* Threads wait for these mappings, and there is nothing else that could stand there. */
 static void back_to_segment(void *arg)
 {
@@ -181,6 +191,7 @@ static void back_to_segment(void *arg)
 	struct exchange *x = arg;
 	bool said = false;
 
+	make_mappable(x->s);
 	for (size_t i = 0; i < x->n; i++) {
 		while (!(x->span[i].backward = exchange_map_segment(x, &x->place[i]))) {
 			if (!said)

@@ -15,17 +15,46 @@ struct extent {
 	uint64_t off, end;
 };
 
+int sync_errno(int err)
+{
+	static const int native[] = { ENOSPC, EDQUOT, EFBIG, EROFS, ESTALE, EPERM, EACCES };
+
+	for (size_t i = 0; i < ARRAY_SIZE(native); i++)
+		if (err == -native[i])
+			return native[i];
+	return EIO;
+}
+
+/* Whether any of it is, still. Without the lock held by this thread, or with it. */
+static bool is_staged(const struct extent *e)
+{
+	struct space_guard g;
+	bool locked = space_lock(&g), staged;
+	struct file *f;
+
+	if (!locked && !space_inside())
+		return true;
+	f = space_file(e->key, false);
+	staged = f && segment_find(f, e->off, e->end > e->off ? e->end : UINT64_MAX);
+	if (locked)
+		space_unlock(&g);
+	return staged;
+}
+
 static int sync_extent(const struct extent *e, unsigned flags)
 {
 	enum reason why;
 	struct msg m;
+	int err;
 
 	msg_init(&m, MSG_SYNC);
 	m.key = e->key;
 	m.off = e->off;
 	m.len = e->end - e->off;
 	m.flags = flags;
-	return keeper_call(&m, NULL, 0, NULL, &why);
+	err = keeper_call(&m, NULL, 0, NULL, &why);
+	/* Another thread had it given back to the file meanwhile, with all its changes. */
+	return err == -ENOENT && !is_staged(e) ? 0 : err;
 }
 
 /* The staged parts of [*at, end), as extents of files; *at moves behind what was looked at. */

@@ -13,6 +13,10 @@
  * first error, -errno. Lock not held. */
 int sync_addresses(uintptr_t addr, size_t len, bool durable);
 
+/* What a program is told for such an error: what a failed write-back can give it, and EIO for
+ * what is between us and the keeper. */
+int sync_errno(int err);
+
 /* What of [start, end) is staged, and stays staged elsewhere when these addresses go, goes to
  * its file; the rest follows when it is released. Lock held. */
 void sync_before_unmap(uintptr_t start, uintptr_t end);

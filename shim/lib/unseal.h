@@ -1,0 +1,15 @@
+/* SPDX-License-Identifier: MIT */
+/* A segment whose memory was sealed, and that has to go on. */
+#ifndef PINSTAGE_UNSEAL_H
+#define PINSTAGE_UNSEAL_H
+
+#include "lib/space.h"
+
+/* Whether the segment's memory is sealed: nobody can map it for writing any more. */
+bool segment_sealed(const struct segment *s);
+
+/* Its content goes on in new memory, which is not sealed; the ledger stays. Only where nobody
+ * maps the old memory. -errno, and then nothing has changed. Runs behind a curtain. */
+int segment_unseal(struct segment *s);
+
+#endif
