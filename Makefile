@@ -80,17 +80,18 @@ $(BUILD)/obj/%.o: %.c Makefile
 TEST_LIB_SRC := tests/lib/testlib.c
 TEST_TOOL_SRC := $(filter-out $(TEST_LIB_SRC),$(wildcard tests/lib/*.c))
 PRELOAD_SRC := $(wildcard tests/preload/*.c)
+CRASH_SRC := $(wildcard tests/crash/*.c)
 LINKED_SRC := $(wildcard tests/unit/*.c tests/storm/*.c)
 links_of = $(shell sed -n '1,40s,.*links: *\(.*[^ ]\) *\*/.*,\1,p' $(1))
 test_program = $(patsubst tests/%.c,$(BUILD)/tests/%,$(1))
 
 # Programs that get the shim preloaded stand for other people's: no sanitizers in them.
-FOREIGN := $(call objects,$(TEST_LIB_SRC) $(TEST_TOOL_SRC) $(PRELOAD_SRC))
+FOREIGN := $(call objects,$(TEST_LIB_SRC) $(TEST_TOOL_SRC) $(PRELOAD_SRC) $(CRASH_SRC))
 $(FOREIGN): SANITIZERS =
 $(FOREIGN): ALL_CPPFLAGS += -Itests/lib
 $(call objects,$(LINKED_SRC)): ALL_CPPFLAGS += -Itests/lib
 
-$(call test_program,$(PRELOAD_SRC) $(TEST_TOOL_SRC)): $(BUILD)/tests/%: $(BUILD)/obj/tests/%.o \
+$(call test_program,$(PRELOAD_SRC) $(TEST_TOOL_SRC) $(CRASH_SRC)): $(BUILD)/tests/%: $(BUILD)/obj/tests/%.o \
 		$(call objects,$(TEST_LIB_SRC))
 	@mkdir -p $(@D)
 	$(CC) $(CFLAGS) $(LDFLAGS) -o $@ $^ -lcmocka -luring
@@ -142,7 +143,7 @@ $(foreach src,$(LINKED_SRC),$(eval $(call LINKED_TEST,$(src))))
 # Foreign programs, too: a test of speed preloads the shim under some of them.
 $(call objects,$(wildcard tests/bench/*.c)): SANITIZERS =
 
-TEST_PROGRAMS := $(call test_program,$(PRELOAD_SRC) $(TEST_TOOL_SRC) $(LINKED_SRC)) $(PLUGIN) \
+TEST_PROGRAMS := $(call test_program,$(PRELOAD_SRC) $(TEST_TOOL_SRC) $(CRASH_SRC) $(LINKED_SRC)) $(PLUGIN) \
 	$(RDMA_PROGRAMS) $(BENCH)
 
 tests: all $(TEST_PROGRAMS)
@@ -187,12 +188,14 @@ bench:
 	@$(MAKE) --no-print-directory all $(BENCH)
 	@BUILD='$(abspath $(BUILD))' tests/bench/run
 
-# The storm through everything, on every file system and as an unprivileged user, SOAK seconds each.
+# The storm through everything, on every file system and as an unprivileged user, SOAK seconds each;
+# then what tests/crash/ breaks, at length.
 SOAK ?= 600
 soak:
 	@$(call deps,build demo check)
 	@$(MAKE) --no-print-directory tests
 	@STORM_SECONDS=$(SOAK) $(RUN_TESTS) -j 1 -f preload/storm
+	@STORM_SECONDS=$(SOAK) STORM_KILLS=1000 $(RUN_TESTS) -f crash/
 
 C_FILES = $(shell git ls-files '*.c' '*.h' 2>/dev/null || find * -name '*.[ch]')
 SCRIPTS = $(shell grep -lrIE '^\#! ?/(usr/)?bin/(env )?(ba)?sh' .ci tests debian) $(wildcard tests/lib/*.sh)

@@ -50,6 +50,19 @@ log_lines() {
 	grep -cF -- "$1" "$TEST_LOG" || :
 }
 
+# need_mounts: skips a case that only root, who may mount, can run.
+need_mounts() {
+	unshare --mount true 2>/dev/null || skip 'may not mount'
+}
+
+# own_processes COMMAND...: with namespaces of processes and mounts of its own: no keeper of
+# another test is found there, and none is left behind. The shell in between is what init is.
+own_processes() {
+	# shellcheck disable=SC2016
+	unshare --mount --pid --fork --kill-child --mount-proc sh -c \
+		'mount -t tmpfs -o mode=755 tmpfs /run && "$@"; exit $?' sh "$@"
+}
+
 run_cases() {
 	case ${1-} in
 	--list) sed -n 's/^case_\([a-zA-Z0-9_]*\)() {.*/\1/p' "$0" ;;
