@@ -24,8 +24,9 @@
 static struct conversation {
 	int fd;
 	bool busy;
-} conversation[8] = { { -1, false }, { -1, false }, { -1, false }, { -1, false },
-		      { -1, false }, { -1, false }, { -1, false }, { -1, false } };
+	uint64_t with; /* the keeper's instance */
+} conversation[8] = { { .fd = -1 }, { .fd = -1 }, { .fd = -1 }, { .fd = -1 },
+		      { .fd = -1 }, { .fd = -1 }, { .fd = -1 }, { .fd = -1 } };
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
 static pthread_cond_t freed = PTHREAD_COND_INITIALIZER;
 
@@ -47,22 +48,26 @@ static uint64_t process_token(void)
 	return token;
 }
 
-static uint64_t instance; /* of the keeper that we talk to */
-static atomic_bool changed;
+/* Instances of keepers: the one that we met last, and the last one that knows of everything we
+ * have staged. Another one would say of what it does not know that nothing is to be done. */
+static _Atomic(uint64_t) met, told;
 
-bool keeper_changed(void)
+uint64_t keeper_met(void)
 {
-	return atomic_exchange(&changed, false);
+	return atomic_load(&met);
 }
 
-static void meet(uint64_t now)
+void keeper_told(uint64_t instance)
 {
-	if (instance && instance != now)
-		atomic_store(&changed, true);
-	instance = now;
+	atomic_store(&told, instance);
 }
 
-static int hello(int fd, enum reason *ret_why)
+bool keeper_is_told(void)
+{
+	return atomic_load(&told) == atomic_load(&met);
+}
+
+static int hello(int fd, uint64_t *ret_instance, enum reason *ret_why)
 {
 	struct rlimit files;
 	struct pollfd p = { .fd = fd, .events = POLLIN };
@@ -86,8 +91,10 @@ static int hello(int fd, enum reason *ret_why)
 		*ret_why = m.error == -EPERM ? REASON_RENDEZVOUS : REASON_PROTOCOL;
 		err = m.error ? m.error : -EPROTO;
 	}
-	if (!err)
-		meet(m.arg[1]);
+	if (!err) {
+		*ret_instance = m.arg[1];
+		atomic_store(&met, m.arg[1]);
+	}
 	return err;
 }
 
@@ -125,7 +132,7 @@ static int conversation_open(struct conversation *c, enum reason *ret_why)
 		fd = dial(ret_why);
 		if (fd < 0)
 			return fd;
-		err = hello(fd, ret_why);
+		err = hello(fd, &c->with, ret_why);
 		if (!err)
 			break;
 		real.close(fd);
@@ -252,7 +259,12 @@ static int take_or_wait(struct conversation **ret, bool fresh, enum reason *ret_
 	return take(ret, false, &why) ? err : 0;
 }
 
-/* Once. *ret_lost: the keeper went away over it. */
+static bool repeatable(unsigned type)
+{
+	return type == MSG_SYNC || type == MSG_WROTE;
+}
+
+/* Once. *ret_lost: the keeper went away over it, or is one that has to be told first. */
 static int converse(struct exchange_of_words *e, enum reason *ret_why, bool *ret_lost)
 {
 	struct conversation *c;
@@ -261,6 +273,11 @@ static int converse(struct exchange_of_words *e, enum reason *ret_why, bool *ret
 	*ret_lost = false;
 	*ret_why = REASON_NONE;
 	err = take_or_wait(&c, e->fresh, ret_why);
+	if (!err && e->fresh && repeatable(e->m->type) && c->with != atomic_load(&told)) {
+		give_back(c, false);
+		*ret_lost = true;
+		return -ECONNRESET;
+	}
 	if (!err) {
 		err = e->send(c->fd, e->m, e->arg);
 		if (!err)
@@ -274,11 +291,6 @@ static int converse(struct exchange_of_words *e, enum reason *ret_why, bool *ret
 		return err;
 	*ret_why = (enum reason)e->m->reason;
 	return e->m->error;
-}
-
-static bool repeatable(unsigned type)
-{
-	return type == MSG_SYNC || type == MSG_WROTE;
 }
 
 /* With signals blocked and cancellation off: a thread that leaves in the middle would take the
@@ -298,7 +310,10 @@ static int converse_until_answered(struct exchange_of_words *e, enum reason *ret
 		err = converse(e, ret_why, &lost);
 		/* A keeper that knows nothing of the file has taken the place of one that did.
 		 */
-		lost |= repeatable(request.type) && err == -ENOENT;
+		if (repeatable(request.type) && err == -ENOENT) {
+			keeper_told(0);
+			lost = true;
+		}
 		if (!lost || !e->fresh || !repeatable(request.type))
 			break;
 		err = recover(ret_why);
@@ -351,7 +366,7 @@ void keeper_after_fork(void)
 		ownfd_close(conversation[i].fd);
 		conversation[i] = (struct conversation){ .fd = -1 };
 	}
-	atomic_store(&changed, true); /* it knows our parent, not us */
+	atomic_store(&told, 0); /* it knows our parent, not us */
 	lock = (pthread_mutex_t)PTHREAD_MUTEX_INITIALIZER;
 	freed = (pthread_cond_t)PTHREAD_COND_INITIALIZER;
 }

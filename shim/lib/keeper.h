@@ -31,8 +31,12 @@ int keeper_call_via(struct msg *m, int (*send)(int sock, struct msg *m, void *ar
  * nothing and takes no lock of anybody else. */
 int keeper_ask(struct msg *m, int *got, enum reason *ret_why);
 
-/* Whether the keeper is another one than before; once. */
-bool keeper_changed(void);
+/* Each keeper is another instance. Whoever has told the one met last of everything that is
+ * staged says so (recover.h); until then nothing is asked of it that takes its knowledge for
+ * granted. */
+uint64_t keeper_met(void);
+void keeper_told(uint64_t instance);
+bool keeper_is_told(void);
 
 /* In a forked child: the parent's conversations are not ours. */
 void keeper_after_fork(void);

@@ -3,13 +3,14 @@
 
 #include <errno.h>
 #include <stdio.h>
+#include <time.h>
 
 #include "lib/custody.h"
 #include "lib/keeper.h"
 #include "lib/log.h"
 #include "lib/stage.h"
 
-#define TRIES 10
+#define TRIES 40
 
 struct attach {
 	struct custody c;
@@ -71,7 +72,7 @@ static int attach_all(enum reason *ret_why)
 			continue;
 		done = a->seg;
 		err = recover_segment(a->seg, a->saved, ret_why);
-		if (lost(err))
+		if (lost(err) || err == -EBUSY)
 			return err;
 		if (err)
 			log_event(
@@ -85,20 +86,37 @@ static int attach_all(enum reason *ret_why)
 	return first;
 }
 
+/* The keeper that we meet may die, too: then the next one is told everything. Another thread
+ * may have done it while we waited for the lock. */
+static int tell(enum reason *ret_why)
+{
+	int err = keeper_connect(ret_why);
+	uint64_t instance = keeper_met();
+
+	if (!err && !keeper_is_told())
+		err = attach_all(ret_why);
+	if (!err && instance != keeper_met())
+		return -ECONNRESET;
+	if (!err)
+		keeper_told(instance);
+	return err;
+}
+
+/* -EBUSY: what the keeper has of an earlier keeper's is let go of first. */
 int recover(enum reason *ret_why)
 {
+	const struct timespec pause = { .tv_nsec = 50 * 1000 * 1000 };
 	struct space_guard g;
 	bool locked = space_lock(&g);
 	int err = -EPIPE;
 
 	if (!locked && !space_inside())
 		return -ECHILD;
-	/* The keeper that we meet may die, too: the next one is told everything again. */
 	for (int tries = 0; tries < TRIES; tries++) {
-		err = keeper_connect(ret_why);
-		if (!err)
-			err = attach_all(ret_why);
-		if (!lost(err))
+		err = tell(ret_why);
+		if (err == -EBUSY)
+			nanosleep(&pause, NULL);
+		else if (!lost(err))
 			break;
 	}
 	if (locked)

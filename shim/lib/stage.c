@@ -385,7 +385,7 @@ int stage_keeper_ready(enum reason *ret_why)
 {
 	int err = keeper_connect(ret_why);
 
-	if (!err && keeper_changed() && space.staged)
+	if (!err && !keeper_is_told())
 		err = recover(ret_why);
 	return err;
 }

@@ -6,8 +6,8 @@
  * killed or SECONDS are over. After each end:
  *
  *   - what msync() had confirmed is in the file, at once and whatever was killed;
- *   - what was stored is in the file a moment later, unless program and keeper were killed in
- *     quick succession: the one exception that is documented;
+ *   - what was stored is in the file a moment later, unless the program and both processes of
+ *     the keeper were killed in quick succession: the one exception that is documented;
  *   - every record is whole, but for the one that a thread was just storing;
  *   - where nothing was written, the file is still a hole's zeroes.
  *
@@ -34,12 +34,19 @@ enum plan {
 	PROGRAM,
 	KEEPER,		     /* often, under a program that then ends by itself */
 	KEEPER_THEN_PROGRAM, /* which has noticed by then */
-	PROGRAM_AND_KEEPER,  /* in quick succession */
+	PROGRAM_AND_ONE,     /* in quick succession, one of the keeper's processes */
+	ONE_AND_PROGRAM,
+	PROGRAM_AND_KEEPER, /* likewise, all of them */
 	KEEPER_AND_PROGRAM,
 	PLANS
 };
-static const char *const plan_name[] = { "program", "keeper", "keeper, then program",
-					 "program and keeper", "keeper and program" };
+static const char *const plan_name[] = { "program",
+					 "keeper",
+					 "keeper, then program",
+					 "program and one of the keeper",
+					 "one of the keeper and program",
+					 "program and keeper",
+					 "keeper and program" };
 
 static void fail_round(enum plan plan, const char *what, unsigned writer, uint64_t number)
 {
@@ -312,15 +319,17 @@ static void play(enum plan plan)
 		kill_keeper_often(plan);
 		kill_program(plan);
 		break;
+	case PROGRAM_AND_ONE:
 	case PROGRAM_AND_KEEPER:
 		program_kills++;
 		kill(program, SIGKILL);
 		pause_up_to(10000);
-		kill_keepers(true);
+		kill_keepers(plan == PROGRAM_AND_KEEPER);
 		must_happen(plan, has_ended, NULL, "does not die");
 		break;
+	case ONE_AND_PROGRAM:
 	case KEEPER_AND_PROGRAM:
-		kill_keepers(true);
+		kill_keepers(plan == KEEPER_AND_PROGRAM);
 		pause_up_to(10000);
 		kill_program(plan);
 		break;
