@@ -12,6 +12,7 @@
 int run_main(int argc, char **argv);
 int status_main(int argc, char **argv);
 int sync_main(int argc, char **argv);
+int report_main(int argc, char **argv);
 int release_main(int argc, char **argv);
 
 /* One line on standard error: "pinstage WHO: ...". */

@@ -20,6 +20,7 @@ static const struct {
 	  "run a program with staging, and wait until its data is in its files" },
 	{ "status", status_main, "show what is staged" },
 	{ "sync", sync_main, "carry what is staged to the disk now" },
+	{ "report", report_main, "say who pins what, from logs, and what to do about it" },
 	{ "release", release_main, "let go of a file system, so that it can be unmounted" },
 };
 

@@ -185,20 +185,32 @@ void modules_print_trace(char *dst, size_t size, const struct modules *ms,
 	}
 }
 
+/* A path as one word: what separates words is escaped in it, before the whole is. */
+static void one_word(char *dst, size_t size, const char *path)
+{
+	size_t n = 0;
+
+	for (; *path && n + 5 < size; path++) {
+		if (*path == ' ' || *path == '\\')
+			n += (size_t)snprintf(dst + n, size - n, "\\x%02x", *path);
+		else
+			dst[n++] = *path;
+	}
+	dst[n] = '\0';
+}
+
 static size_t print_one(char *dst, size_t size, size_t number, const struct module *m)
 {
-	char path[512];
+	char word[512], path[1024];
 	size_t used;
 
 	used = (size_t)snprintf(dst, size, "%s%zu:", number ? " " : "", number);
 	for (size_t i = 0; i < m->id_len && used < size; i++)
 		used += (size_t)snprintf(dst + used, size - used, "%02x", m->id[i]);
+	one_word(word, sizeof(word), m->path);
 	if (used < size)
-		used += (size_t)snprintf(dst + used, size - used, ":");
-	log_escape(path, sizeof(path), m->path);
-	for (const char *c = path; *c && used < size; c++)
-		used += (size_t)snprintf(dst + used, size - used, *c == ' ' ? "\\x20" : "%c",
-					 *c);
+		used += (size_t)snprintf(dst + used, size - used, ":%s",
+					 log_escape(path, sizeof(path), word));
 	return used;
 }
 

@@ -43,7 +43,8 @@ int modules_find(struct modules *ms, const struct trace *const *t, size_t n,
 void modules_print_trace(char *dst, size_t size, const struct modules *ms,
 			 const struct trace *t);
 
-/* "0:BUILDID:PATH 1:...": with spaces in paths escaped, too. Whole modules only. */
+/* "0:BUILDID:PATH 1:...": with spaces and backslashes in paths escaped once more. Whole
+ * modules only. */
 void modules_print(char *dst, size_t size, const struct modules *ms);
 
 /* For tests: the build-id in the notes at p, *ret_len 0 if there is none. */

@@ -45,7 +45,7 @@ static __attribute__((noinline)) int register_buffer(void *p)
 	return ret;
 }
 
-static int offend(const char *path, int count)
+static __attribute__((noinline)) int offend(const char *path, int count)
 {
 	void *p = map_buffer(path); /* line: offend */
 	int ret = 0;
