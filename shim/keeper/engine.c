@@ -11,6 +11,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "common/probe.h"
 #include "keeper/digest.h"
 #include "keeper/keeper.h"
 
@@ -230,6 +231,7 @@ int engine_sync(struct segment *g, uint64_t off, uint64_t len)
 	first = (lo - g->off) / page;
 	err = in_parts(g, sync_part, first, (hi - g->off + page - 1) / page - first, &dirty);
 	g->dirty = err ? MAX(dirty, page) : 0;
+	PROBE(sync, g->stage->key.ino, lo, hi - lo, dirty, err);
 	return err;
 }
 

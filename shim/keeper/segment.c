@@ -11,6 +11,7 @@
 #include <unistd.h>
 
 #include "common/cleanup.h"
+#include "common/probe.h"
 #include "keeper/keeper.h"
 
 #ifndef MFD_NOEXEC_SEAL
@@ -165,6 +166,7 @@ int segment_adopt(struct stage *s, const struct msg *m, int memfd, int ledger,
 	 */
 	g->state = fcntl(g->memfd, F_GET_SEALS) & F_SEAL_WRITE ? SEGMENT_SEALED : SEGMENT_LIVE;
 	g->ledger->state = g->state;
+	PROBE(takeover, s->key.ino, g->off, g->len, (int)g->state);
 	*ret = g;
 	return 0;
 }

@@ -9,6 +9,7 @@
 #include <sys/vfs.h>
 #include <unistd.h>
 
+#include "common/probe.h"
 #include "lib/init.h"
 #include "lib/log.h"
 #include "lib/policy.h"
@@ -285,6 +286,8 @@ static bool resolve(struct request *r, struct pin_context *ctx, const struct iov
 		why = check(r, &any);
 	if (why == REASON_NONE && err == 0 && r->path && in_memory(r->path))
 		why = REASON_NOT_SHARED_FILE;
+	if (why == REASON_NONE)
+		PROBE(detect, ctx->call, ctx->addr, ctx->bytes, err);
 	if (why == REASON_NONE && options.mode != MODE_STAGE) {
 		r->verdict = options.mode == MODE_DENY ? -EFAULT : 0;
 		say(options.mode == MODE_LOG ? EV_PIN : EV_DENY, ctx, r, why, 0);

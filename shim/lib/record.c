@@ -6,6 +6,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "common/probe.h"
 #include "lib/modules.h"
 #include "lib/mounts.h"
 #include "lib/sites.h"
@@ -170,6 +171,9 @@ void record_say(const struct record *r, struct scratch *scratch)
 	const uint64_t key = key_of(r);
 	const int saved = errno;
 	size_t mark;
+
+	if (r->kind == EV_REFUSE)
+		PROBE(refuse, r->ctx->call, r->ctx->addr, reason_text(r->why), r->cause);
 
 	if (sites_note(key, r->len ? r->len : r->ctx->bytes, log_now())) {
 		if (!log_wanted() || !scratch) {

@@ -8,6 +8,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "common/probe.h"
 #include "lib/custody.h"
 #include "lib/exchange.h"
 #include "lib/init.h"
@@ -219,6 +220,7 @@ static int run_curtain(struct exchange *x, int (*act)(void *), void (*back)(void
 	atomic_fetch_add(&space.swaps, 1);
 	x->span = span;
 	err = curtain_swap(span, x->n, act, back, x);
+	PROBE(swap, back != NULL, x->n, x->off, x->end - x->off, err);
 	atomic_fetch_add(&space.swaps, 1);
 	for (i = 0; i < x->n; i++)
 		x->place[i].span = span[i];
@@ -451,7 +453,8 @@ int stage_range(const struct vma *v, const char *path, uint64_t off, uint64_t en
 		x.end = s ? s->off : end;
 		err = stage_gap(&x, &c, &own);
 		*ret_why = x.why;
-		if (!err)
+		if (!err) {
+			PROBE(stage, path, x.off, x.end - x.off, x.n);
 			record_say(&(struct record){ .kind = EV_STAGE,
 						     .ctx = ctx,
 						     .path = path,
@@ -460,6 +463,7 @@ int stage_range(const struct vma *v, const char *path, uint64_t off, uint64_t en
 						     .len = x.end - x.off,
 						     .places = x.n },
 				   &own);
+		}
 	}
 	x.f->areas--;
 	space_file_put(x.f);

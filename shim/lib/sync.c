@@ -4,6 +4,7 @@
 #include <errno.h>
 #include <sys/stat.h>
 
+#include "common/probe.h"
 #include "lib/board.h"
 #include "lib/keeper.h"
 #include "lib/space.h"
@@ -53,6 +54,7 @@ static int sync_extent(const struct extent *e, unsigned flags)
 	m.len = e->end - e->off;
 	m.flags = flags;
 	err = keeper_call(&m, NULL, 0, NULL, &why);
+	PROBE(sync, e->key.ino, e->off, e->end - e->off, flags, err);
 	/* Another thread had it given back to the file meanwhile, with all its changes. */
 	return err == -ENOENT && !is_staged(e) ? 0 : err;
 }
