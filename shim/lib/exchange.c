@@ -64,6 +64,8 @@ static int alias_each(const struct vma *v, const char *path, void *arg)
 	if (!(v->flags & VMA_SHARED) || v->dev != x->dev || v->ino != x->ino ||
 	    (x->hi && (v->end <= x->lo || v->start >= x->hi)))
 		return 0;
+	if (v->off >= x->win_end || vend <= x->win_off)
+		return 0; /* before the records are gone through for it */
 	if (!(v->flags & (VMA_READ | VMA_WRITE)) && is_saved(x->f, v->start))
 		return 0;
 	for (int i = 0; i < 3 && !err; i++) {
