@@ -79,6 +79,8 @@ void vma_parse_detail(const char *line, struct vma *v)
 	uint64_t key;
 	size_t i;
 
+	if (*line != 'P' && *line != 'V') /* most of some twenty lines for each mapping */
+		return;
 	if (!strncmp(line, "ProtectionKey:", 14)) {
 		for (line += 14; *line == ' '; line++)
 			;
