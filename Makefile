@@ -39,7 +39,8 @@ HOOK_CPPFLAGS := -U_FILE_OFFSET_BITS -U_TIME_BITS -U_FORTIFY_SOURCE
 COMMON_SRC := $(wildcard shim/common/*.c)
 LIB_SRC := $(wildcard shim/lib/*.c)
 KEEPER_SRC := $(wildcard shim/keeper/*.c)
-COMMAND_SRC := $(wildcard shim/command/*.c)
+# Of the library, what decides where files may be staged: doctor says it.
+COMMAND_SRC := $(wildcard shim/command/*.c) shim/lib/policy.c
 objects = $(patsubst %.c,$(BUILD)/obj/%.o,$(1))
 
 PROGRAMS := $(BUILD)/libpinstage.so $(BUILD)/pinstage-keeper $(BUILD)/pinstage

@@ -22,6 +22,7 @@ static const struct {
 	{ "sync", sync_main, "carry what is staged to the disk now" },
 	{ "report", report_main, "say who pins what, from logs, and what to do about it" },
 	{ "release", release_main, "let go of a file system, so that it can be unmounted" },
+	{ "doctor", doctor_main, "say what this machine, or a program, does" },
 };
 
 void complain(const char *who, const char *fmt, ...)
