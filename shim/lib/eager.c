@@ -47,7 +47,7 @@ bool eager_wanted(int fd)
 /* Mappings of our own that nobody told us of, too. */
 static int mapped_here(struct exchange *x, int fd, struct scratch *scratch)
 {
-	struct scratch own = *scratch;
+	const size_t mark = scratch->used;
 	struct vma v;
 	void *probe;
 	int err;
@@ -55,15 +55,16 @@ static int mapped_here(struct exchange *x, int fd, struct scratch *scratch)
 	probe = real.mmap(NULL, page_size(), PROT_NONE, MAP_SHARED, fd, (off_t)x->off);
 	if (probe == MAP_FAILED)
 		return exchange_fail(&x->why, REASON_NO_MEMORY, -errno);
-	err = stage_vma_at((uintptr_t)probe, &v, NULL, 0, &own);
+	err = stage_vma_at((uintptr_t)probe, &v, NULL, 0, scratch);
 	real.munmap(probe, page_size());
+	scratch->used = mark;
 	if (err)
 		return exchange_fail(&x->why, REASON_NO_MEMORY, err);
 	x->dev = v.dev;
 	x->ino = v.ino;
-	own = *scratch;
-	x->scratch = &own;
+	x->scratch = scratch;
 	err = exchange_find_aliases(x);
+	scratch->used = mark;
 	if (err == -ESTALE && x->why == REASON_CHANGED) {
 		x->why = REASON_NONE;
 		return 0;
