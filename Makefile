@@ -78,7 +78,7 @@ $(BUILD)/obj/%.o: %.c Makefile
 
 # Unit tests and storms say in their head what they are linked with: the comment
 # "links: shim/lib/areas.c shim/common/proto.c".
-TEST_LIB_SRC := tests/lib/testlib.c
+TEST_LIB_SRC := tests/lib/testlib.c tests/lib/alike.c
 TEST_TOOL_SRC := $(filter-out $(TEST_LIB_SRC),$(wildcard tests/lib/*.c))
 PRELOAD_SRC := $(wildcard tests/preload/*.c)
 CRASH_SRC := $(wildcard tests/crash/*.c)

@@ -25,9 +25,8 @@
 #define BY_HAND(...)
 
 PINSTAGE_HOOKS(TRAMPOLINE, TRAMPOLINE_NORETURN, BY_HAND, BY_HAND)
-PINSTAGE_HOOKS(BY_HAND, BY_HAND, BY_HAND, ALIAS)
 
-/* The fifth argument is read whether or not it was passed, as libc does. */
+/* The last argument is read whether or not it was passed, as libc does. */
 EXPORT void *mremap(void *addr, size_t old_len, size_t new_len, int flags, ...)
 {
 	va_list ap;
@@ -37,6 +36,28 @@ EXPORT void *mremap(void *addr, size_t old_len, size_t new_len, int flags, ...)
 	to = va_arg(ap, void *);
 	va_end(ap);
 	return on_mremap(addr, old_len, new_len, flags, to);
+}
+
+EXPORT int open(const char *path, int flags, ...)
+{
+	va_list ap;
+	mode_t perm;
+
+	va_start(ap, flags);
+	perm = va_arg(ap, mode_t);
+	va_end(ap);
+	return on_open(path, flags, perm);
+}
+
+EXPORT int openat(int dir, const char *path, int flags, ...)
+{
+	va_list ap;
+	mode_t perm;
+
+	va_start(ap, flags);
+	perm = va_arg(ap, mode_t);
+	va_end(ap);
+	return on_openat(dir, path, flags, perm);
 }
 
 EXPORT long syscall(long nr, ...)
@@ -114,3 +135,5 @@ EXPORT int execle(const char *path, const char *arg, ...)
 	COLLECT(argv, n, arg, ap, 1);
 	return on_execve(path, argv, (char *const *)(void *)argv[n]);
 }
+
+PINSTAGE_HOOKS(BY_HAND, BY_HAND, BY_HAND, ALIAS)

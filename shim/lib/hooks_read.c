@@ -39,3 +39,14 @@ ssize_t on_preadv2(int fd, const struct iovec *iov, int n, off_t off, int flags)
 		file_before_read(fd, file_total(iov, n), off);
 	return AGAIN_AFTER_EXCHANGE(real.preadv2(fd, iov, n, off, flags));
 }
+
+/* The fortified ones: libc ends the program if the buffer is too small. */
+ssize_t on___read_chk(int fd, void *buf, size_t n, size_t room)
+{
+	return n > room ? real.__read_chk(fd, buf, n, room) : on_read(fd, buf, n);
+}
+
+ssize_t on___pread_chk(int fd, void *buf, size_t n, off_t off, size_t room)
+{
+	return n > room ? real.__pread_chk(fd, buf, n, off, room) : on_pread(fd, buf, n, off);
+}

@@ -1,49 +1,319 @@
 /* SPDX-License-Identifier: MIT */
-/* Changing the shape of a file that is staged. */
+/*
+ * Changing the shape of a file that is staged: truncating, punching, moving what lies behind.
+ * The file comes first, for the kernel may refuse; memory then reads what the file reads, and
+ * the keeper looks at both.
+ */
 #include <errno.h>
+#include <fcntl.h>
+#include <linux/falloc.h>
+#include <stdlib.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "lib/filetruth.h"
 #include "lib/hooks.h"
 #include "lib/join.h"
+#include "lib/log.h"
 #include "lib/stage.h"
 #include "lib/sync.h"
 
-/* What the file loses, no segment may keep: it is handed back first. Under a pin that cannot
- * be; then the memory reads zero from there on, as the file will if it grows again. The file
- * comes first: the kernel may refuse. */
-static int truncate_staged(int fd, off_t len, struct inode_key key)
+#ifndef FALLOC_FL_WRITE_ZEROES
+#define FALLOC_FL_WRITE_ZEROES 0x80
+#endif
+
+/* A call that changes the shape of a file, taken apart. */
+struct change {
+	int (*make)(const struct change *c); /* the original; negative: it failed */
+	int fd;				     /* or of a directory */
+	const char *path;
+	int mode; /* of fallocate(), or flags of open() */
+	mode_t perm;
+	off_t off, len;
+};
+
+static uint64_t size_now(const struct change *c)
 {
-	const uint64_t size = (uint64_t)len;
-	struct join_visit v = { fd, key, page_down(size), INT64_MAX, NULL };
-	struct space_guard g;
+	struct stat st;
+	int ret = c->path ? fstatat(c->fd, c->path, &st, 0) : fstat(c->fd, &st);
+
+	return ret < 0 ? UINT64_MAX : (uint64_t)st.st_size;
+}
+
+/* What others have staged is met through a descriptor; a name leads to what is ours only. */
+static struct join_visit visit(const struct change *c, struct inode_key key, uint64_t off,
+			       uint64_t end)
+{
+	return (struct join_visit){ c->path ? -1 : c->fd, key, off, end, NULL };
+}
+
+/* The file reads zero in [off, end): so does memory, and what the bases say is void. */
+static void now_zero(struct inode_key key, uint64_t off, uint64_t end)
+{
+	struct file *f = space_file(key, false);
+
+	if (!f || off >= end || !segment_find(f, off, end))
+		return;
+	file_clear(f, off, end);
+	sync_wrote(key, off, end - off);
+}
+
+/* Hands back all that lies behind `off`, as far as that can be. */
+static int retire_from(struct inode_key key, uint64_t off)
+{
+	struct file *f = space_file(key, false);
 	struct segment *s;
 	enum reason why;
-	struct file *f;
+	int err = 0;
+
+	while (f && !err && (s = segment_find(f, off, UINT64_MAX))) {
+		err = stage_retire(s, &why);
+		f = space_file(key, false);
+	}
+	return err;
+}
+
+/*
+ * What the file loses, no segment may keep: it is handed back first. Under a pin that cannot
+ * be; then the memory reads zero from there on, as the file will if it grows again. What memory
+ * has behind the end when the file grows (a device may still write there) is cleared, too.
+ */
+static int cut_staged(const struct change *c, struct inode_key key, uint64_t size)
+{
+	struct join_visit v;
+	struct space_guard g;
+	uint64_t before;
 	int ret, saved = errno;
 
 	if (!space_lock(&g))
-		return real.ftruncate(fd, len);
+		return c->make(c);
+	before = size_now(c);
+	v = visit(c, key, page_down(MIN(size, before)), INT64_MAX);
 	join_visit(&v);
-	f = space_file(key, false);
-	while (f && (s = segment_find(f, size, UINT64_MAX)) && stage_retire(s, &why) == 0)
-		f = space_file(key, false);
+	if (size < before)
+		(void)retire_from(key, size);
 	errno = saved;
-	ret = real.ftruncate(fd, len);
+	ret = c->make(c);
 	saved = errno;
-	if (f && ret == 0)
-		file_clear(f, size, UINT64_MAX);
+	if (ret >= 0)
+		now_zero(key, MIN(size, before), UINT64_MAX);
 	join_end_visit(&v);
 	space_unlock(&g);
 	errno = saved;
 	return ret;
 }
 
+static int make_ftruncate(const struct change *c)
+{
+	return real.ftruncate(c->fd, c->len);
+}
+
 int on_ftruncate(int fd, off_t len)
 {
+	const struct change c = { .make = make_ftruncate, .fd = fd, .len = len };
 	struct inode_key key;
 
 	if (unlikely(anything_staged()) && len >= 0 && sync_fd_staged(fd, &key))
-		return truncate_staged(fd, len, key);
+		return cut_staged(&c, key, (uint64_t)len);
 	return real.ftruncate(fd, len);
+}
+
+static int make_truncate(const struct change *c)
+{
+	return real.truncate(c->path, c->len);
+}
+
+int on_truncate(const char *path, off_t len)
+{
+	const struct change c = {
+		.make = make_truncate, .fd = AT_FDCWD, .path = path, .len = len
+	};
+	struct inode_key key;
+
+	if (unlikely(anything_staged()) && len >= 0 &&
+	    sync_path_staged(AT_FDCWD, path, 0, &key))
+		return cut_staged(&c, key, (uint64_t)len);
+	return real.truncate(path, len);
+}
+
+/* A name may lead elsewhere by the time it is opened: whatever was emptied is looked at again.
+ */
+static int open_emptying(const struct change *c)
+{
+	struct inode_key key;
+	struct space_guard g;
+	int fd, saved;
+
+	if (sync_path_staged(c->fd, c->path, c->mode, &key))
+		fd = cut_staged(c, key, 0);
+	else
+		fd = c->make(c);
+	saved = errno;
+	if (fd >= 0 && sync_fd_staged(fd, &key) && space_lock(&g)) {
+		struct join_visit v = { fd, key, 0, INT64_MAX, NULL };
+
+		join_visit(&v);
+		now_zero(key, 0, UINT64_MAX);
+		join_end_visit(&v);
+		space_unlock(&g);
+	}
+	errno = saved;
+	return fd;
+}
+
+static bool empties(int flags)
+{
+	return unlikely(flags & O_TRUNC) && !(flags & O_PATH) && (flags & O_ACCMODE) &&
+	       anything_staged();
+}
+
+static int make_openat(const struct change *c)
+{
+	return real.openat(c->fd, c->path, c->mode, c->perm);
+}
+
+int on_openat(int dir, const char *path, int flags, mode_t perm)
+{
+	const struct change c = {
+		.make = make_openat, .fd = dir, .path = path, .mode = flags, .perm = perm
+	};
+
+	return empties(flags) ? open_emptying(&c) : real.openat(dir, path, flags, perm);
+}
+
+static int make_open(const struct change *c)
+{
+	return real.open(c->path, c->mode, c->perm);
+}
+
+int on_open(const char *path, int flags, mode_t perm)
+{
+	const struct change c = {
+		.make = make_open, .fd = AT_FDCWD, .path = path, .mode = flags, .perm = perm
+	};
+
+	return empties(flags) ? open_emptying(&c) : real.open(path, flags, perm);
+}
+
+int on_creat(const char *path, mode_t perm)
+{
+	return on_open(path, O_CREAT | O_WRONLY | O_TRUNC, perm);
+}
+
+/* The fortified ones have no mode: libc ends the program if the flags want one. */
+int on___open_2(const char *path, int flags)
+{
+	if (flags & O_CREAT || (flags & O_TMPFILE) == O_TMPFILE)
+		return real.__open_2(path, flags);
+	return on_open(path, flags, 0);
+}
+
+int on___openat_2(int dir, const char *path, int flags)
+{
+	if (flags & O_CREAT || (flags & O_TMPFILE) == O_TMPFILE)
+		return real.__openat_2(dir, path, flags);
+	return on_openat(dir, path, flags, 0);
+}
+
+static int make_fallocate(const struct change *c)
+{
+	return real.fallocate(c->fd, c->mode, c->off, c->len);
+}
+
+/* What lies behind moves. Memory under a pin cannot: refused, unless the kernel would refuse
+ * anyway (nothing is moved by a single byte on any file system). */
+static int move_staged(const struct change *c, struct inode_key key)
+{
+	const struct change probe = { .fd = c->fd, .mode = c->mode, .off = 1, .len = 1 };
+	struct join_visit v = visit(c, key, page_down((uint64_t)c->off), INT64_MAX);
+	struct space_guard g;
+	int ret, saved = errno;
+
+	if ((c->off | c->len) % 512 || !space_lock(&g))
+		return make_fallocate(c);
+	ret = make_fallocate(&probe);
+	if (ret < 0 && errno == EINVAL) {
+		join_visit(&v);
+		if (retire_from(key, (uint64_t)c->off) < 0) {
+			log_event(EV_REFUSE,
+				  "call=fallocate offset=%ld len=%ld errno=%d reason=\"staged "
+				  "memory behind the offset is in use and cannot be moved\" "
+				  "remedy=\"deregister it first\"",
+				  (long)c->off, (long)c->len, EBUSY);
+			errno = EBUSY;
+		} else {
+			errno = saved;
+			ret = make_fallocate(c);
+		}
+		saved = errno;
+		join_end_visit(&v);
+		errno = saved;
+	}
+	saved = errno;
+	space_unlock(&g);
+	errno = saved;
+	return ret;
+}
+
+/* Zeroes part of the file, makes it longer, or only allocates. */
+static int allocate_staged(const struct change *c, struct inode_key key, bool zero)
+{
+	uint64_t before, after;
+	struct join_visit v;
+	struct space_guard g;
+	int ret, saved = errno;
+
+	if (!space_lock(&g))
+		return c->make(c);
+	before = size_now(c);
+	v = visit(c, key, page_down(MIN(before, (uint64_t)c->off)),
+		  zero ? (uint64_t)c->off + (uint64_t)c->len : page_up(before));
+	join_visit(&v);
+	errno = saved;
+	ret = c->make(c);
+	saved = errno;
+	after = size_now(c);
+	if (ret >= 0 && after > before)
+		now_zero(key, before, after);
+	if (ret >= 0 && zero)
+		now_zero(key, (uint64_t)c->off, (uint64_t)c->off + (uint64_t)c->len);
+	join_end_visit(&v);
+	space_unlock(&g);
+	errno = saved;
+	return ret;
+}
+
+int on_fallocate(int fd, int mode, off_t off, off_t len)
+{
+	const int zeroing =
+		FALLOC_FL_PUNCH_HOLE | FALLOC_FL_ZERO_RANGE | FALLOC_FL_WRITE_ZEROES;
+	const int harmless = FALLOC_FL_KEEP_SIZE | FALLOC_FL_UNSHARE_RANGE;
+	const struct change c = {
+		.make = make_fallocate, .fd = fd, .mode = mode, .off = off, .len = len
+	};
+	struct inode_key key;
+
+	if (likely(!anything_staged()) || off < 0 || len <= 0 || !sync_fd_staged(fd, &key))
+		return real.fallocate(fd, mode, off, len);
+	if (mode & ~(zeroing | harmless)) /* and what is not known yet */
+		return move_staged(&c, key);
+	return allocate_staged(&c, key, mode & zeroing);
+}
+
+/* Returns its error and leaves errno alone. */
+static int make_posix_fallocate(const struct change *c)
+{
+	return -real.posix_fallocate(c->fd, c->off, c->len);
+}
+
+int on_posix_fallocate(int fd, off_t off, off_t len)
+{
+	const struct change c = {
+		.make = make_posix_fallocate, .fd = fd, .off = off, .len = len
+	};
+	struct inode_key key;
+
+	if (likely(!anything_staged()) || off < 0 || len <= 0 || !sync_fd_staged(fd, &key))
+		return real.posix_fallocate(fd, off, len);
+	return -allocate_staged(&c, key, false);
 }

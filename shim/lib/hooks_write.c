@@ -72,18 +72,29 @@ static void range_before(const struct writing *w, struct join_visit *v)
 	}
 }
 
-/* Staged while it was written to: whatever of it the staging saw, memory gets all of it. */
-static void follow(const struct writing *w, ssize_t ret, struct inode_key key,
-		   struct join_visit *v)
+/* Memory gets what the file got. Where the file grew over a gap, that reads zero, whatever
+ * memory had behind the old end. Lock held. */
+static void follow(const struct writing *w, struct inode_key key, uint64_t old_size, size_t n,
+		   off_t at, struct join_visit *v)
 {
-	off_t at;
+	struct file *f;
 
-	if (ret <= 0)
+	if (at < 0)
 		return;
-	at = written_at(w->fd, (size_t)ret, w->off, w->how);
-	if (at >= 0)
-		join_visit_more(v, (uint64_t)at, (uint64_t)at + (uint64_t)ret);
-	file_take(key, w->iov, w->n, (size_t)ret, at);
+	join_visit_more(v, MIN(old_size, (uint64_t)at), (uint64_t)at + n);
+	f = space_file(key, false);
+	if (f && (uint64_t)at > old_size && segment_find(f, old_size, (uint64_t)at)) {
+		file_clear(f, old_size, (uint64_t)at);
+		sync_wrote(key, old_size, (uint64_t)at - old_size);
+	}
+	file_take(key, w->iov, w->n, n, at);
+}
+
+static bool wants_durable(const struct writing *w)
+{
+	const int flags = fcntl(w->fd, F_GETFL);
+
+	return w->how & (RWF_DSYNC | RWF_SYNC) || (flags >= 0 && flags & O_DSYNC);
 }
 
 /* The lock is held from before the file is written until memory and keeper know: what is staged
@@ -92,23 +103,39 @@ static ssize_t write_staged(const struct writing *w, struct inode_key key)
 {
 	struct join_visit v = { .fd = w->fd, .key = key };
 	struct space_guard g;
+	struct stat st;
+	off_t at = -1;
 	ssize_t ret;
-	int saved = errno;
+	int saved = errno, err;
 
 	if (!space_lock(&g))
 		return write_to_file(w);
 	range_before(w, &v);
 	join_visit(&v);
+	if (fstat(w->fd, &st) < 0)
+		st.st_size = INT64_MAX;
 	errno = saved;
 	ret = write_to_file(w);
 	saved = errno;
-	follow(w, ret, key, &v);
+	if (ret > 0) {
+		at = written_at(w->fd, (size_t)ret, w->off, w->how);
+		follow(w, key, (uint64_t)st.st_size, (size_t)ret, at, &v);
+	}
 	join_end_visit(&v);
 	space_unlock(&g);
+	/* A pass of the keeper may have written the page between the two: once more. */
+	if (ret > 0 && at >= 0 && wants_durable(w)) {
+		err = sync_file(key, (uint64_t)at, (uint64_t)at + (size_t)ret, true);
+		if (err) {
+			errno = -err;
+			return -1;
+		}
+	}
 	errno = saved;
 	return ret;
 }
 
+/* Staged while it was written to: whatever of it the staging saw, memory gets all of it. */
 static void after_write(const struct writing *w, ssize_t ret)
 {
 	struct inode_key key;
@@ -118,7 +145,8 @@ static void after_write(const struct writing *w, ssize_t ret)
 	if (ret > 0 && sync_fd_staged(w->fd, &key) && space_lock(&g)) {
 		struct join_visit v = { .fd = w->fd, .key = key };
 
-		follow(w, ret, key, &v);
+		follow(w, key, UINT64_MAX, (size_t)ret,
+		       written_at(w->fd, (size_t)ret, w->off, w->how), &v);
 		join_end_visit(&v);
 		space_unlock(&g);
 	}

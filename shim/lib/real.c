@@ -30,6 +30,28 @@ static void *raw_mremap(void *addr, size_t old_len, size_t new_len, int flags, .
 	return (void *)RAW(SYS_mremap, addr, old_len, new_len, flags, to);
 }
 
+static int raw_open(const char *path, int flags, ...)
+{
+	va_list ap;
+	mode_t perm;
+
+	va_start(ap, flags);
+	perm = va_arg(ap, mode_t);
+	va_end(ap);
+	return (int)RAW(SYS_openat, AT_FDCWD, path, flags, perm);
+}
+
+static int raw_openat(int dir, const char *path, int flags, ...)
+{
+	va_list ap;
+	mode_t perm;
+
+	va_start(ap, flags);
+	perm = va_arg(ap, mode_t);
+	va_end(ap);
+	return (int)RAW(SYS_openat, dir, path, flags, perm);
+}
+
 static long raw_syscall(long nr, ...)
 {
 	va_list ap;
@@ -153,6 +175,28 @@ static void *early_mremap(void *addr, size_t old_len, size_t new_len, int flags,
 	to = va_arg(ap, void *);
 	va_end(ap);
 	return (real_bind() ? raw_mremap : real.mremap)(addr, old_len, new_len, flags, to);
+}
+
+static int early_open(const char *path, int flags, ...)
+{
+	va_list ap;
+	mode_t perm;
+
+	va_start(ap, flags);
+	perm = va_arg(ap, mode_t);
+	va_end(ap);
+	return (real_bind() ? raw_open : real.open)(path, flags, perm);
+}
+
+static int early_openat(int dir, const char *path, int flags, ...)
+{
+	va_list ap;
+	mode_t perm;
+
+	va_start(ap, flags);
+	perm = va_arg(ap, mode_t);
+	va_end(ap);
+	return (real_bind() ? raw_openat : real.openat)(dir, path, flags, perm);
 }
 
 static long early_syscall(long nr, ...)

@@ -5,6 +5,7 @@
 #define PINSTAGE_REAL_H
 
 #include <errno.h>
+#include <fcntl.h>
 #include <liburing.h>
 #include <sys/syscall.h>
 #include <sys/types.h>
@@ -13,6 +14,12 @@
 #include "lib/arch.h"
 #include "lib/table.h"
 #include "lib/verbs.h"
+
+/* What _FORTIFY_SOURCE makes of some calls; declared in no header. */
+ssize_t __read_chk(int fd, void *buf, size_t n, size_t room);
+ssize_t __pread_chk(int fd, void *buf, size_t n, off_t off, size_t room);
+int __open_2(const char *path, int flags);
+int __openat_2(int dir, const char *path, int flags);
 
 struct real_functions {
 #define REAL_SLOT(library, type, name, params, ...) type(*name) params;

@@ -2,6 +2,7 @@
 #include "lib/sync.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <sys/stat.h>
 
 #include "common/probe.h"
@@ -157,23 +158,38 @@ void sync_everything(void)
 	(void)sync_addresses(0, UINTPTR_MAX, false);
 }
 
-bool sync_fd_staged(int fd, struct inode_key *ret_key)
+static bool stat_staged(const struct stat *st, struct inode_key *ret_key)
 {
 	struct space_guard g;
 	struct file *f;
+	bool staged;
+
+	*ret_key = (struct inode_key){ st->st_dev, st->st_ino };
+	if (!S_ISREG(st->st_mode) || !space_lock(&g))
+		return false;
+	f = space_file(*ret_key, false);
+	staged = (f && f->segments) || board_lists(*ret_key);
+	space_unlock(&g);
+	return staged;
+}
+
+bool sync_fd_staged(int fd, struct inode_key *ret_key)
+{
 	struct stat st;
 	int saved = errno;
-	bool staged = false;
+	bool staged = fstat(fd, &st) == 0 && stat_staged(&st, ret_key);
 
-	if (fstat(fd, &st) < 0 || !S_ISREG(st.st_mode)) {
-		errno = saved;
-		return false;
-	}
-	*ret_key = (struct inode_key){ st.st_dev, st.st_ino };
-	if (space_lock(&g)) {
-		f = space_file(*ret_key, false);
-		staged = (f && f->segments) || board_lists(*ret_key);
-		space_unlock(&g);
-	}
+	errno = saved;
+	return staged;
+}
+
+bool sync_path_staged(int dir, const char *path, int open_flags, struct inode_key *ret_key)
+{
+	const int follow = open_flags & O_NOFOLLOW ? AT_SYMLINK_NOFOLLOW : 0;
+	struct stat st;
+	int saved = errno;
+	bool staged = fstatat(dir, path, &st, follow) == 0 && stat_staged(&st, ret_key);
+
+	errno = saved;
 	return staged;
 }

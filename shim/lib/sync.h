@@ -36,4 +36,7 @@ void sync_everything(void);
  * fstat(); ask only when anything_staged(). */
 bool sync_fd_staged(int fd, struct inode_key *ret_key);
 
+/* The same for what open() with these flags would find at a name. Keeps errno. */
+bool sync_path_staged(int dir, const char *path, int open_flags, struct inode_key *ret_key);
+
 #endif

@@ -62,6 +62,11 @@
 	H(LIBC, ssize_t, preadv2, (int fd, const struct iovec *iov, int n, off_t off, int flags), \
 		(fd, iov, n, off, flags), RAW(SYS_preadv2, fd, iov, n, off, 0, flags)) \
 	A(preadv64v2, preadv2) \
+	H(LIBC, ssize_t, __read_chk, (int fd, void *buf, size_t n, size_t room), (fd, buf, n, room), \
+		RAW(SYS_read, fd, buf, n)) \
+	H(LIBC, ssize_t, __pread_chk, (int fd, void *buf, size_t n, off_t off, size_t room), \
+		(fd, buf, n, off, room), RAW(SYS_pread64, fd, buf, n, off)) \
+	A(__pread64_chk, __pread_chk) \
 	H(LIBC, ssize_t, write, (int fd, const void *buf, size_t n), (fd, buf, n), RAW(SYS_write, fd, buf, n)) \
 	H(LIBC, ssize_t, pwrite, (int fd, const void *buf, size_t n, off_t off), (fd, buf, n, off), \
 		RAW(SYS_pwrite64, fd, buf, n, off)) \
@@ -76,6 +81,27 @@
 	A(pwritev64v2, pwritev2) \
 	H(LIBC, int, ftruncate, (int fd, off_t len), (fd, len), (int)RAW(SYS_ftruncate, fd, len)) \
 	A(ftruncate64, ftruncate) \
+	H(LIBC, int, truncate, (const char *path, off_t len), (path, len), (int)RAW(SYS_truncate, path, len)) \
+	A(truncate64, truncate) \
+	H(LIBC, int, fallocate, (int fd, int mode, off_t off, off_t len), (fd, mode, off, len), \
+		(int)RAW(SYS_fallocate, fd, mode, off, len)) \
+	A(fallocate64, fallocate) \
+	H(LIBC, int, posix_fallocate, (int fd, off_t off, off_t len), (fd, off, len), \
+		RAW(SYS_fallocate, fd, 0, off, len) < 0 ? errno : 0) \
+	A(posix_fallocate64, posix_fallocate) \
+	V(LIBC, int, open, (const char *path, int flags, ...)) \
+	A(open64, open) \
+	V(LIBC, int, openat, (int dir, const char *path, int flags, ...)) \
+	A(openat64, openat) \
+	H(LIBC, int, creat, (const char *path, mode_t perm), (path, perm), \
+		(int)RAW(SYS_openat, AT_FDCWD, path, O_CREAT | O_WRONLY | O_TRUNC, perm)) \
+	A(creat64, creat) \
+	H(LIBC, int, __open_2, (const char *path, int flags), (path, flags), \
+		(int)RAW(SYS_openat, AT_FDCWD, path, flags, 0)) \
+	A(__open64_2, __open_2) \
+	H(LIBC, int, __openat_2, (int dir, const char *path, int flags), (dir, path, flags), \
+		(int)RAW(SYS_openat, dir, path, flags, 0)) \
+	A(__openat64_2, __openat_2) \
 	H(LIBC, int, fsync, (int fd), (fd), (int)RAW(SYS_fsync, fd)) \
 	H(LIBC, int, fdatasync, (int fd), (fd), (int)RAW(SYS_fdatasync, fd)) \
 	\

@@ -9,6 +9,7 @@
  *   filetool punch FILE OFFSET LEN
  *   filetool hole FILE OFFSET LEN            is all of it a hole?
  *   filetool zero FILE OFFSET LEN            does all of it read as zeroes?
+ *   filetool same FILE FILE                  are they of the same content?
  *   filetool lockable FILE                   can another process take a POSIX write lock?
  *   filetool flockable FILE                  can another process flock() it?
  *   filetool squat SOCKET UID                listens there as another user, in the background
@@ -60,6 +61,23 @@ static int is_zero(int fd, off_t offset, size_t len)
 			return 1;
 	}
 	return 0;
+}
+
+static int is_same(int fd, const char *path)
+{
+	int other = open(path, O_RDONLY | O_CLOEXEC);
+	char a[4096], b[4096];
+	off_t at = 0;
+	ssize_t n;
+
+	if (other < 0)
+		return 2;
+	while ((n = pread(fd, a, sizeof(a), at)) > 0) {
+		if (pread(other, b, sizeof(b), at) != n || memcmp(a, b, (size_t)n) != 0)
+			return 1;
+		at += n;
+	}
+	return n < 0 ? 2 : pread(other, b, 1, at) != 0;
 }
 
 static int is_lockable(int fd)
@@ -132,6 +150,8 @@ int main(int argc, char **argv)
 		return is_hole(fd, n[0], (size_t)n[1]);
 	if (!strcmp(argv[1], "zero"))
 		return is_zero(fd, n[0], (size_t)n[1]);
+	if (!strcmp(argv[1], "same"))
+		return argc > 3 ? is_same(fd, argv[3]) : 2;
 	if (!strcmp(argv[1], "lockable"))
 		return is_lockable(fd);
 	if (!strcmp(argv[1], "flockable"))
