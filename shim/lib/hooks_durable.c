@@ -38,3 +38,39 @@ int on_fdatasync(int fd)
 	}
 	return ret;
 }
+
+/* The file has what memory has; what this call makes of that is the kernel's. */
+int on_sync_file_range(int fd, off_t off, off_t n, unsigned int flags)
+{
+	struct inode_key key;
+	int err = 0, ret;
+
+	if (unlikely(anything_staged()) && off >= 0 && n >= 0 && sync_fd_staged(fd, &key))
+		err = sync_file(key, (uint64_t)off, n ? (uint64_t)off + (uint64_t)n : INT64_MAX,
+				false);
+	ret = real.sync_file_range(fd, off, n, flags);
+	if (ret == 0 && err) {
+		errno = -err;
+		return -1;
+	}
+	return ret;
+}
+
+int on_syncfs(int fd)
+{
+	int err = unlikely(anything_staged()) ? sync_addresses(0, UINTPTR_MAX, false) : 0;
+	int ret = real.syncfs(fd);
+
+	if (ret == 0 && err) {
+		errno = -err;
+		return -1;
+	}
+	return ret;
+}
+
+void on_sync(void)
+{
+	if (unlikely(anything_staged()))
+		sync_everything();
+	real.sync();
+}

@@ -89,6 +89,17 @@
 	H(LIBC, int, posix_fallocate, (int fd, off_t off, off_t len), (fd, off, len), \
 		RAW(SYS_fallocate, fd, 0, off, len) < 0 ? errno : 0) \
 	A(posix_fallocate64, posix_fallocate) \
+	H(LIBC, ssize_t, copy_file_range, \
+		(int in, off_t *in_off, int out, off_t *out_off, size_t n, unsigned int flags), \
+		(in, in_off, out, out_off, n, flags), \
+		RAW(SYS_copy_file_range, in, in_off, out, out_off, n, flags)) \
+	H(LIBC, ssize_t, sendfile, (int out, int in, off_t *off, size_t n), (out, in, off, n), \
+		RAW(SYS_sendfile, out, in, off, n)) \
+	A(sendfile64, sendfile) \
+	H(LIBC, ssize_t, splice, \
+		(int in, off_t *in_off, int out, off_t *out_off, size_t n, unsigned int flags), \
+		(in, in_off, out, out_off, n, flags), \
+		RAW(SYS_splice, in, in_off, out, out_off, n, flags)) \
 	V(LIBC, int, open, (const char *path, int flags, ...)) \
 	A(open64, open) \
 	V(LIBC, int, openat, (int dir, const char *path, int flags, ...)) \
@@ -104,6 +115,10 @@
 	A(__openat64_2, __openat_2) \
 	H(LIBC, int, fsync, (int fd), (fd), (int)RAW(SYS_fsync, fd)) \
 	H(LIBC, int, fdatasync, (int fd), (fd), (int)RAW(SYS_fdatasync, fd)) \
+	H(LIBC, int, sync_file_range, (int fd, off_t off, off_t n, unsigned int flags), \
+		(fd, off, n, flags), (int)RAW(SYS_sync_file_range, fd, off, n, flags)) \
+	H(LIBC, int, syncfs, (int fd), (fd), (int)RAW(SYS_syncfs, fd)) \
+	H(LIBC, void, sync, (void), (), (void)RAW(SYS_sync, 0)) \
 	\
 	H(LIBC, int, execve, (const char *path, char *const argv[], char *const envp[]), (path, argv, envp), \
 		(int)RAW(SYS_execve, path, argv, envp)) \

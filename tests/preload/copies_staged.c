@@ -1,0 +1,335 @@
+/* SPDX-License-Identifier: MIT */
+/* Data that goes from descriptor to descriptor inside the kernel, from and to a staged file. */
+#include "alike.h"
+
+#include <sys/sendfile.h>
+#include <sys/syscall.h>
+#include <sys/uio.h>
+
+ssize_t __read_chk(int fd, void *buf, size_t n, size_t room);
+ssize_t __pread_chk(int fd, void *buf, size_t n, off_t off, size_t room);
+
+static off_t page(unsigned n)
+{
+	return (off_t)(n * page_size());
+}
+
+/* A file that nothing is staged of. */
+static int third(int flags)
+{
+	make_file("third", SIZE);
+	return open_file("third", O_RDWR | flags);
+}
+
+static void assert_third_is_alike(int other, off_t at, size_t n)
+{
+	unsigned char *a = malloc(n), *b = malloc(n);
+
+	assert_true(a && b);
+	assert_int_equal(pread(other, a, n, 0), n);
+	assert_int_equal(pread(t.fd[1], b, n, at), n);
+	assert_memory_equal(a, b, n);
+	free(a);
+	free(b);
+}
+
+static void copy_file_range__into(void **state)
+{
+	loff_t from[2] = { 100, 100 }, to[2] = { page(2) + 7, page(2) + 7 };
+	int other;
+
+	(void)state;
+	must_begin(SIZE, 0, true);
+	other = third(0);
+	assert_int_equal(both(copy_file_range(other, &from[i], fd, &to[i], (size_t)page(9), 0)),
+			 page(9));
+	assert_int_equal(from[0], 100 + page(9));
+	assert_int_equal(to[0], page(11) + 7);
+	/* At the positions, and no further than the source reaches. */
+	assert_int_equal(both(lseek(other, SIZE - 50, SEEK_SET)), SIZE - 50);
+	both(lseek(fd, page(20), SEEK_SET));
+	both(lseek(other, SIZE - 50, SEEK_SET) >= 0
+		     ? copy_file_range(other, NULL, fd, NULL, 1000, 0)
+		     : -2);
+	assert_int_equal(both(lseek(fd, 0, SEEK_CUR)), page(20) + 50);
+	alike_same();
+	close(other);
+	alike_end();
+}
+
+static void copy_file_range__from(void **state)
+{
+	loff_t from = page(1), to = 0;
+	int other;
+
+	(void)state;
+	must_begin(SIZE, 0, true);
+	other = third(0);
+	assert_int_equal(copy_file_range(t.fd[0], &from, other, &to, (size_t)page(20), 0),
+			 page(20));
+	assert_third_is_alike(other, page(1), (size_t)page(20));
+	close(other);
+	alike_same();
+	alike_end();
+}
+
+static void copy_file_range__within(void **state)
+{
+	loff_t from[2] = { page(3), page(3) }, to[2] = { page(30), page(30) };
+
+	(void)state;
+	must_begin(SIZE, 0, true);
+	assert_int_equal(both(copy_file_range(fd, &from[i], fd, &to[i], (size_t)page(5), 0)),
+			 page(5));
+	from[0] = from[1] = 0;
+	to[0] = to[1] = 100; /* overlaps */
+	assert_int_equal(both(copy_file_range(fd, &from[i], fd, &to[i], (size_t)page(5), 0)),
+			 -1);
+	alike_same();
+	alike_end();
+}
+
+static void copy_file_range__bad_arguments(void **state)
+{
+	loff_t bad = -5;
+	int other;
+
+	(void)state;
+	must_begin(SIZE, 0, true);
+	other = third(0);
+	both(copy_file_range(other, &bad, fd, NULL, 10, 0));
+	both(copy_file_range(other, NULL, fd, &bad, 10, 0));
+	both(copy_file_range(other, NULL, fd, NULL, 10, 77));
+	both(copy_file_range(-1, NULL, fd, NULL, 10, 0));
+	both(copy_file_range(other, (loff_t *)8, fd, NULL, 10, 0));
+	alike_same();
+	close(other);
+	alike_end();
+}
+
+static void sendfile__into(void **state)
+{
+	off_t from[2] = { 300, 300 };
+	int other;
+
+	(void)state;
+	must_begin(SIZE, 0, true);
+	other = third(0);
+	both(lseek(fd, page(2) + 1, SEEK_SET));
+	assert_int_equal(both(sendfile(fd, other, &from[i], (size_t)page(7))), page(7));
+	assert_int_equal(from[0], 300 + page(7));
+	assert_int_equal(both(lseek(fd, 0, SEEK_CUR)), page(9) + 1);
+	assert_int_equal(lseek(other, 0, SEEK_CUR), 0);
+	assert_int_equal(both(lseek(other, 50, SEEK_SET) + sendfile(fd, other, NULL, 100)),
+			 150);
+	both(sendfile(fd, other, (off_t *)8, 100));
+	alike_same();
+	close(other);
+	alike_end();
+}
+
+static void sendfile__from(void **state)
+{
+	off_t from = page(1);
+	int other;
+
+	(void)state;
+	must_begin(SIZE, 0, true);
+	other = third(0);
+	assert_int_equal(sendfile(other, t.fd[0], &from, (size_t)page(20)), page(20));
+	assert_third_is_alike(other, page(1), (size_t)page(20));
+	close(other);
+	alike_same();
+	alike_end();
+}
+
+static void splice__into(void **state)
+{
+	loff_t to[2] = { page(2) + 9, page(2) + 9 };
+	unsigned char data[5000];
+	int p[2];
+
+	(void)state;
+	must_begin(SIZE, 0, true);
+	assert_int_equal(pipe(p), 0);
+	fill(data, sizeof(data), 0, OTHER);
+	assert_int_equal(both(write(p[1], data, sizeof(data))), sizeof(data) * 1);
+	/* Both have written 5000 bytes: each takes its own. */
+	assert_int_equal(both(splice(p[0], NULL, fd, &to[i], sizeof(data), 0)), sizeof(data));
+	assert_int_equal(to[0], page(2) + 9 + (off_t)sizeof(data));
+	both(lseek(fd, page(9), SEEK_SET));
+	assert_int_equal(both(write(p[1], data, 100)), 100);
+	assert_int_equal(both(splice(p[0], NULL, fd, NULL, 100, 0)), 100);
+	assert_int_equal(both(lseek(fd, 0, SEEK_CUR)), page(9) + 100);
+	assert_int_equal(both(splice(p[0], NULL, fd, NULL, 100, SPLICE_F_NONBLOCK)), -1);
+	close(p[1]);
+	assert_int_equal(both(splice(p[0], NULL, fd, NULL, 100, 0)), 0);
+	close(p[0]);
+	alike_same();
+	alike_end();
+}
+
+/* Waiting for the pipe holds nobody else up. */
+static void splice__waits_for_data(void **state)
+{
+	unsigned char data[64];
+	int p[2], status;
+	pid_t pid;
+
+	(void)state;
+	must_begin(SIZE, 0, true);
+	assert_int_equal(pipe(p), 0);
+	fill(data, sizeof(data), 0, OTHER);
+	pid = fork();
+	assert_true(pid >= 0);
+	if (pid == 0) {
+		struct timespec ms = { .tv_nsec = 20 * 1000 * 1000 };
+
+		nanosleep(&ms, NULL); /* so that it waits; right either way */
+		_exit(write(p[1], data, sizeof(data)) == sizeof(data) ? 0 : 1);
+	}
+	assert_int_equal(lseek(t.fd[0], 0, SEEK_SET), 0);
+	assert_int_equal(splice(p[0], NULL, t.fd[0], NULL, sizeof(data), 0), sizeof(data));
+	assert_int_equal(waitpid(pid, &status, 0), pid);
+	assert_int_equal(status, 0);
+	assert_memory_equal(t.map[0], data, sizeof(data));
+	assert_int_equal(pwrite(t.fd[1], data, sizeof(data), 0), sizeof(data));
+	close(p[0]);
+	close(p[1]);
+	alike_same();
+	alike_end();
+}
+
+static void splice__from(void **state)
+{
+	loff_t from[2] = { page(1) + 90, page(1) + 90 };
+	unsigned char got[2][500];
+	int p[2];
+
+	(void)state;
+	must_begin(SIZE, 0, true);
+	assert_int_equal(pipe(p), 0);
+	assert_int_equal(both(splice(fd, &from[i], p[1], NULL, 500, 0)), 500);
+	assert_int_equal(both(read(p[0], got[i], 500)), 500);
+	assert_memory_equal(got[0], got[1], 500);
+	close(p[0]);
+	close(p[1]);
+	alike_same();
+	alike_end();
+}
+
+static void read__fortified(void **state)
+{
+	unsigned char got[2][500];
+
+	(void)state;
+	must_begin(SIZE, 0, true);
+	assert_int_equal(both(lseek(fd, page(1) + 100, SEEK_SET)), page(1) + 100);
+	assert_int_equal(both(__read_chk(fd, got[i], 300, 500)), 300);
+	assert_memory_equal(got[0], got[1], 300);
+	both((map[page(3)] = 77));
+	assert_int_equal(both(__pread_chk(fd, got[i], 500, page(3), 500)), 500);
+	assert_memory_equal(got[0], got[1], 500);
+	alike_same();
+	alike_end();
+}
+
+/* Three bytes of a page that is dirty elsewhere. */
+static void write__three_bytes(void **state)
+{
+	(void)state;
+	must_begin(SIZE, 0, true);
+	assert_int_equal(both(pwrite(fd, "abc", 3, page(1) + 150)), 3);
+	assert_memory_equal(t.map[0] + page(1) + 150, "abc", 3);
+	both((map[page(1) + 149] = 1));
+	alike_same();
+	alike_end();
+}
+
+/* Nothing that was stored behind the end shows in the gap. */
+static void write__behind_the_end(void **state)
+{
+	(void)state;
+	must_begin(SIZE - 3000, 0, true);
+	assert_int_equal(both(pwrite(fd, "abc", 3, SIZE - 1000)), 3);
+	alike_same();
+	assert_int_equal(both(pwrite(fd, "abc", 3, SIZE + 100000)), 3);
+	alike_same();
+	alike_end();
+}
+
+static void write__appends(void **state)
+{
+	struct iovec v = { (void *)(uintptr_t) "vector", 6 };
+
+	(void)state;
+	must_begin(SIZE - 3000, O_APPEND, true);
+	assert_int_equal(both(write(fd, "abc", 3)), 3);
+	assert_int_equal(both(pwrite(fd, "def", 3, 0)), 3);
+	assert_int_equal(both(writev(fd, &v, 1)), 6);
+	alike_same();
+	alike_end();
+}
+
+/* On the device when the call returns; what a process without the shim reads is the file. */
+static void write__durable(void **state)
+{
+	struct iovec v = { (void *)(uintptr_t) "vector", 6 };
+
+	(void)state;
+	must_begin(SIZE, O_DSYNC, true);
+	assert_int_equal(both(pwrite(fd, "abc", 3, page(1) + 150)), 3);
+	assert_int_equal(both(pwritev2(fd, &v, 1, page(4), RWF_DSYNC)), 6);
+	alike_same();
+	alike_end();
+}
+
+/* What was stored is in the file when these return, for anybody. */
+static void sync__range_and_all(void **state)
+{
+	(void)state;
+	must_begin(SIZE, 0, true);
+	for (int round = 0; round < 3; round++) {
+		fill(t.map[0], SIZE, 0, (unsigned)(NEW + round));
+		if (round == 0)
+			assert_int_equal(sync_file_range(t.fd[0], 0, 0,
+							 SYNC_FILE_RANGE_WRITE |
+								 SYNC_FILE_RANGE_WAIT_AFTER),
+					 0);
+		else if (round == 1)
+			assert_int_equal(syncfs(t.fd[1]), 0);
+		else
+			sync();
+		assert_in_file(alike_name[0], 0, SIZE, (unsigned)(NEW + round));
+	}
+	fill(t.map[1], SIZE, 0, NEW + 2);
+	both(sync_file_range(fd, -1, 10, SYNC_FILE_RANGE_WRITE));
+	both(sync_file_range(fd, 0, 10, 0x1000));
+	both(syncfs(-1));
+	alike_same();
+	alike_end();
+}
+
+int main(int argc, char **argv)
+{
+	static const struct test cases[] = {
+		TEST(copy_file_range__into),
+		TEST(copy_file_range__from),
+		TEST(copy_file_range__within),
+		TEST(copy_file_range__bad_arguments),
+		TEST(sendfile__into),
+		TEST(sendfile__from),
+		TEST(splice__into),
+		TEST(splice__waits_for_data),
+		TEST(splice__from),
+		TEST(read__fortified),
+		TEST(write__three_bytes),
+		TEST(write__behind_the_end),
+		TEST(write__appends),
+		TEST(write__durable),
+		TEST(sync__range_and_all),
+		{ 0 },
+	};
+
+	return test_main(argc, argv, cases, NULL);
+}
