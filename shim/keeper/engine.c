@@ -106,6 +106,11 @@ static bool file_agrees(struct segment *g, uint64_t p, const unsigned char *mem)
 	return true;
 }
 
+static bool all_zero(const unsigned char *page)
+{
+	return page[0] == 0 && memcmp(page, page + 1, page_size() - 1) == 0;
+}
+
 /* Pages [p, last) of the segment; *ret_dirty grows by the bytes that differed. */
 static int sync_pages(struct segment *g, uint64_t p, uint64_t last, uint64_t *ret_dirty)
 {
@@ -127,6 +132,9 @@ static int sync_pages(struct segment *g, uint64_t p, uint64_t last, uint64_t *re
 		if (flags[p] & LEDGER_COMPARE && file_agrees(g, p, mem))
 			continue;
 		if (!unknown && !follows && looks_clean(g, p, mem))
+			continue;
+		/* As after a truncation: what was cut off comes back as a hole. */
+		if (!unknown && all_zero(mem) && file_agrees(g, p, mem))
 			continue;
 		if (run.pages == per_run || (run.pages && !follows)) {
 			err = write_run(&run);

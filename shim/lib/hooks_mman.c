@@ -45,6 +45,8 @@ static void *record(void *p, size_t len, struct file *f, int fd, uint64_t off,
 
 	err = space_set(start, end, f, off, &orphans);
 	recorded = !err;
+	/* First: what is still pinned goes back to its file and may have to show here again. */
+	stage_release(orphans);
 	if (!err && f) {
 		f->fd = fd;
 		areas_first(&space.areas, start, end)->fd = fd;
@@ -57,7 +59,6 @@ static void *record(void *p, size_t len, struct file *f, int fd, uint64_t off,
 			err = stage_show(f, start, end);
 		join_leave(f, false);
 	}
-	stage_release(orphans);
 	if (!err || !f || (!recorded && !f->segments))
 		return p;
 	real.munmap(p, len);

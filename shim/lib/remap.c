@@ -103,11 +103,11 @@ static int adopt(struct file *f, uintptr_t at, size_t len, uint64_t off)
 	int err;
 
 	err = space_set(at, at + len, f, off, &orphans);
+	stage_release(orphans);
 	if (!err)
 		err = join_range(f, -1, at, off, off + len);
 	if (!err)
 		err = stage_show(f, at, at + len);
-	stage_release(orphans);
 	return err;
 }
 

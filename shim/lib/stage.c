@@ -163,7 +163,7 @@ static int act_stage(void *arg)
 static int act_retire(void *arg)
 {
 	struct exchange *x = arg;
-	int fds[PROTO_FDS] = { -1, -1, -1 }, err;
+	int fds[PROTO_FDS] = { -1, -1, -1 }, err; /* the keeper may be gone before it answers */
 	struct msg m;
 
 	msg_init(&m, MSG_RETIRE);
@@ -478,6 +478,10 @@ int stage_retire(struct segment *s, enum reason *ret_why)
 	struct scratch scratch;
 	int err;
 
+	/* A forked child may not have talked to the keeper yet, or the keeper be a new one. */
+	err = stage_keeper_ready(ret_why);
+	if (err)
+		return err;
 	if (scratch_open(&scratch) < 0)
 		return exchange_fail(ret_why, REASON_NO_MEMORY, -ENOMEM);
 	x.scratch = &scratch;

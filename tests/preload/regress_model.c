@@ -1,0 +1,107 @@
+/* SPDX-License-Identifier: MIT */
+/* What the model test (tests/model) found, each as small as it came to be. */
+#include <pinstage.h>
+
+#include "testlib.h"
+
+#define SIZE (64 * KIB)
+
+/* A child that has never talked to the keeper asks it to give a range back. */
+static void release__in_forked_child(void **state)
+{
+	struct io_uring ring;
+	unsigned char *map;
+	int status, ret;
+	pid_t pid;
+
+	(void)state;
+	make_file("data", SIZE);
+	map = map_file("data", SIZE);
+	ring_init(&ring);
+	must_stage(register_one(&ring, map, SIZE));
+	pid = fork();
+	assert_true(pid >= 0);
+	if (pid == 0) {
+		/* The parent shows the memory, too. */
+		ret = pinstage_release(map, SIZE);
+		if (ret != (with_shim() ? kernel_refuses() ? -EBUSY : 0 : -ENOSYS))
+			_exit(1);
+		if (fcntl(STDIN_FILENO, F_GETFD) < 0 || fcntl(STDOUT_FILENO, F_GETFD) < 0)
+			_exit(2);
+		fill(map, SIZE / 2, 0, NEW);
+		_exit(0);
+	}
+	assert_int_equal(waitpid(pid, &status, 0), pid);
+	assert_int_equal(status, 0);
+	assert_content(map, SIZE / 2, 0, NEW);
+	assert_int_equal(msync(map, SIZE, MS_SYNC), 0);
+	assert_in_file("data", 0, SIZE / 2, NEW);
+	assert_in_file("data", SIZE / 2, SIZE / 2, OLD);
+	io_uring_queue_exit(&ring);
+}
+
+/* The only mapping of a pinned range is replaced by another one of the same file, elsewhere in
+ * it: that one shows what the device goes on writing to. */
+static void mmap__over_registered_range(void **state)
+{
+	const size_t page = page_size();
+	struct io_uring ring;
+	unsigned char *map;
+	int fd;
+
+	(void)state;
+	make_file("data", SIZE);
+	fd = open_file("data", O_RDWR);
+	map = map_fd(fd, SIZE, 0);
+	ring_init(&ring);
+	must_stage(register_one(&ring, map + 4 * page, page));
+	assert_ptr_equal(mmap(map, SIZE - page, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_FIXED,
+			      fd, (off_t)page),
+			 map);
+	device_writes(&ring, map + 4 * page, page, 0);
+	assert_content(map + 3 * page, page, 0, DEVICE);
+	assert_int_equal(msync(map, SIZE - page, MS_SYNC), 0);
+	assert_in_file("data", 0, 4 * page, OLD);
+	assert_true(in_file_at("data", 4 * (off_t)page, page, 4 * (off_t)page, DEVICE));
+	io_uring_queue_exit(&ring);
+	close(fd);
+}
+
+/* What is cut off under a pin comes back as a hole. */
+static void ftruncate__under_a_pin_leaves_holes(void **state)
+{
+	struct io_uring ring;
+	unsigned char *map;
+	char at[32], len[32];
+	int fd;
+
+	(void)state;
+	make_file("data", SIZE);
+	fd = open_file("data", O_RDWR);
+	map = map_fd(fd, SIZE, 0);
+	ring_init(&ring);
+	must_stage(register_one(&ring, map, SIZE));
+	assert_int_equal(ftruncate(fd, SIZE / 4), 0);
+	assert_int_equal(ftruncate(fd, SIZE), 0);
+	assert_content(map, SIZE / 4, 0, OLD);
+	assert_int_equal(msync(map, SIZE, MS_SYNC), 0);
+	snprintf(at, sizeof(at), "%lu", SIZE / 4);
+	snprintf(len, sizeof(len), "%lu", SIZE / 4 * 3);
+	io_uring_queue_exit(&ring);
+	assert_int_equal(munmap(map, SIZE), 0);
+	if (kernel_refuses())
+		assert_int_equal(tool("filetool", "hole", path_of("data"), at, len), 0);
+	close(fd);
+}
+
+int main(int argc, char **argv)
+{
+	static const struct test cases[] = {
+		TEST(release__in_forked_child),
+		TEST(mmap__over_registered_range),
+		TEST(ftruncate__under_a_pin_leaves_holes),
+		{ 0 },
+	};
+
+	return test_main(argc, argv, cases, NULL);
+}
