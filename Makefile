@@ -134,6 +134,14 @@ $(BUILD)/tests/rdma/late: $(call objects,tests/rdma/late.c $(TEST_LIB_SRC))
 	@mkdir -p $(@D)
 	$(CC) $(CFLAGS) $(LDFLAGS) -o $@ $^ -lcmocka -luring -ldl
 
+# The model test's program, which stands for other people's, too.
+MODEL := $(BUILD)/tests/model/model
+MODEL_OBJ := $(call objects,$(wildcard tests/model/*.c))
+$(MODEL_OBJ): SANITIZERS =
+$(MODEL): $(MODEL_OBJ)
+	@mkdir -p $(@D)
+	$(CC) $(CFLAGS) $(LDFLAGS) -o $@ $^ -luring -pthread
+
 define LINKED_TEST
 $(call test_program,$(1)): $(call objects,$(1) $(call links_of,$(1)))
 	@mkdir -p $$(@D)
@@ -145,7 +153,7 @@ $(foreach src,$(LINKED_SRC),$(eval $(call LINKED_TEST,$(src))))
 $(call objects,$(wildcard tests/bench/*.c)): SANITIZERS =
 
 TEST_PROGRAMS := $(call test_program,$(PRELOAD_SRC) $(TEST_TOOL_SRC) $(CRASH_SRC) $(LINKED_SRC)) $(PLUGIN) \
-	$(RDMA_PROGRAMS) $(BENCH)
+	$(MODEL) $(RDMA_PROGRAMS) $(BENCH)
 
 tests: all $(TEST_PROGRAMS)
 
@@ -190,13 +198,14 @@ bench:
 	@BUILD='$(abspath $(BUILD))' tests/bench/run
 
 # The storm through everything, on every file system and as an unprivileged user, SOAK seconds each;
-# then what tests/crash/ breaks, at length.
+# then what tests/crash/ breaks, at length, and the model test with new seeds.
 SOAK ?= 600
 soak:
 	@$(call deps,build demo check)
 	@$(MAKE) --no-print-directory tests
 	@STORM_SECONDS=$(SOAK) $(RUN_TESTS) -j 1 -f preload/storm
 	@STORM_SECONDS=$(SOAK) STORM_KILLS=1000 $(RUN_TESTS) -f crash/
+	@MODEL_SECONDS=$(SOAK) $(RUN_TESTS) -f 'script model/run/seeds'
 
 C_FILES = $(shell git ls-files '*.c' '*.h' 2>/dev/null || find * -name '*.[ch]')
 SCRIPTS = $(shell grep -lrIE '^\#! ?/(usr/)?bin/(env )?(ba)?sh' .ci tests debian) $(wildcard tests/lib/*.sh)
