@@ -172,7 +172,8 @@ static int take_user(struct view *v, uid_t uid)
 		if (k->uid == uid)
 			return 0;
 	sock = conversation_open_for(uid, &why, &pid);
-	if (sock == -ENOENT)
+	/* Nobody's keeper is in a directory that anybody could have made for another. */
+	if (sock == -ENOENT || (sock == -EPERM && uid != geteuid()))
 		return 0;
 	k = grow(v->keeper, v->keepers, sizeof(*k));
 	if (!k) {
