@@ -221,7 +221,7 @@ static void writes_in_atexit(void **state)
 static void writes_in_at_quick_exit(void **state)
 {
 	(void)state;
-	at_quick_exit(write_late);
+	assert_int_equal(at_quick_exit(write_late), 0);
 	stage_and_write();
 	quick_exit(3);
 }
