@@ -203,6 +203,8 @@ static void back_to_segment(void *arg)
 					errno);
 			said = true;
 			nanosleep(&pause, NULL);
+			/* A successor tries the last word on what it finds, too. */
+			make_mappable(x->s);
 		}
 	}
 }

@@ -10,6 +10,7 @@
  *   filetool hole FILE OFFSET LEN            is all of it a hole?
  *   filetool zero FILE OFFSET LEN            does all of it read as zeroes?
  *   filetool same FILE FILE                  are they of the same content?
+ *   filetool seal FILE                       a memfd, against writing
  *   filetool lockable FILE                   can another process take a POSIX write lock?
  *   filetool flockable FILE                  can another process flock() it?
  *   filetool squat SOCKET UID                listens there as another user, in the background
@@ -152,6 +153,8 @@ int main(int argc, char **argv)
 		return is_zero(fd, n[0], (size_t)n[1]);
 	if (!strcmp(argv[1], "same"))
 		return argc > 3 ? is_same(fd, argv[3]) : 2;
+	if (!strcmp(argv[1], "seal"))
+		return fcntl(fd, F_ADD_SEALS, F_SEAL_WRITE) == 0 ? 0 : 1;
 	if (!strcmp(argv[1], "lockable"))
 		return is_lockable(fd);
 	if (!strcmp(argv[1], "flockable"))

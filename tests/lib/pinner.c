@@ -5,8 +5,11 @@
  * The smallest program of the kind that the shim is for. Maps FILE, registers it as a fixed
  * buffer, lets the device write its first half, stores into the second, and returns. Prints
  * `registered` or `refused: ERROR`; exit status 0 or 3. Where it is refused it stores all of
- * it. With `wait` it then waits for the end of its standard input; when it reads an 's' there,
- * it stores into all of it again and prints `stored`.
+ * it. With `wait` it then waits for the end of its standard input, and does what it reads there:
+ *
+ *   s   stores into all of it again, and prints `stored`
+ *   m   calls msync(), and prints `synced` or its error
+ *   h   takes the buffer back, cuts the file in half, stores to what is left, and prints `halved`
  */
 #include "testlib.h"
 
@@ -24,6 +27,26 @@ static int make_pipe_source(size_t len)
 		exit(2);
 	free(content);
 	return fd;
+}
+
+static void obey(char c, struct io_uring *ring, int fd, unsigned char *map, size_t size)
+{
+	const char *done = NULL;
+
+	if (c == 's') {
+		fill(map, size, 0, AGAIN);
+		done = "stored";
+	} else if (c == 'm') {
+		done = msync(map, size, MS_SYNC) < 0 ? strerror(errno) : "synced";
+	} else if (c == 'h') {
+		io_uring_unregister_buffers(ring);
+		done = ftruncate(fd, (off_t)(size / 2)) < 0 ? strerror(errno) : "halved";
+		fill(map, size / 2, 0, DEVICE);
+	}
+	if (!done)
+		return;
+	puts(done);
+	fflush(stdout);
 }
 
 int main(int argc, char **argv)
@@ -58,13 +81,8 @@ int main(int argc, char **argv)
 	if (argc > 3) {
 		char c;
 
-		while (read(0, &c, 1) > 0) {
-			if (c != 's')
-				continue;
-			fill(map, size, 0, AGAIN);
-			puts("stored");
-			fflush(stdout);
-		}
+		while (read(0, &c, 1) > 0)
+			obey(c, &ring, fd, map, size);
 	}
 	return ret == 0 ? 0 : 3;
 }
