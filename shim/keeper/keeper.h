@@ -96,7 +96,8 @@ struct stage {
 	struct lane *lane;
 	uint64_t next_pass;   /* ms, CLOCK_MONOTONIC */
 	uint64_t last_good;   /* ms: start of the last pass that wrote all there was */
-	int error;	      /* of the last pass */
+	int error;	      /* of the last try, until all of it is written */
+	unsigned failed;      /* passes, one after the other */
 	uint64_t unmapped_at; /* ms: when nobody else had any of the file mapped */
 
 	/* outsiders.c */

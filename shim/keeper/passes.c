@@ -7,6 +7,8 @@
 #include "keeper/outsiders.h"
 #include "keeper/requests.h"
 
+#define RETRY_ERROR_MOST_MS 60000
+
 /* First, because a page that both changed is overwritten. A client that waits has its own part
  * merged, and that, too, takes at most one part in a hundred of a processor. */
 static void merge(struct stage *s, uint64_t off, uint64_t len)
@@ -52,8 +54,13 @@ int sync_stage(struct stage *s, uint64_t off, uint64_t len, bool durable)
 	if (err && err != s->error)
 		keeper_say("%s: cannot write what is staged: %s; it is kept and tried again",
 			   s->name, strerror(-err));
+	if (!err && s->error && off == 0 && len == UINT64_MAX)
+		keeper_say("%s: all that is staged is written now", s->name);
 	keeper.failures += err != 0;
-	s->error = err;
+	if (!err && s->error && !(off == 0 && len == UINT64_MAX))
+		lane_post_pass(s); /* the rest may do now, too */
+	else
+		s->error = err;
 	if (!err && off == 0 && len == UINT64_MAX) {
 		s->last_good = begun;
 		hand_over_runs(s);
@@ -76,6 +83,17 @@ static uint64_t interval_of(struct stage *s)
 	return ms;
 }
 
+/* What cannot be written now most likely cannot in a moment. Whoever made room says so, by
+ * msync() or `pinstage sync`, or waits this long. */
+static uint64_t backed_off(struct stage *s, uint64_t ms)
+{
+	const unsigned most = 16;
+
+	s->failed = s->error ? MIN(s->failed + 1, most) : 0;
+	return s->failed ? MIN(ms << (s->failed - 1), MAX(ms, (uint64_t)RETRY_ERROR_MOST_MS))
+			 : ms;
+}
+
 /* The background pass. It takes at most one part in a hundred of a processor: after a long scan
  * the next one comes later. */
 void request_pass(struct stage *s)
@@ -91,10 +109,11 @@ void request_pass(struct stage *s)
 	took = now_ms() - begun;
 	pthread_mutex_lock(&keeper.lock);
 	next = MAX(interval_of(s), MIN(took * 100, (uint64_t)60000));
+	next = backed_off(s, next);
 	s->next_pass = now_ms() + next;
 	outsiders_pass_done(s, took);
 	LIST_FOREACH(g, &s->segments, link)
-		if (LIST_EMPTY(&g->users))
+		if (LIST_EMPTY(&g->users) && !s->error)
 			s->next_pass = MIN(s->next_pass, g->next_try);
 	pthread_mutex_unlock(&keeper.lock);
 }

@@ -48,12 +48,32 @@ another_than() {
 }
 
 # start_pinner: in the background, until `exec 9>&-`. It has stored everything when this returns.
+# Commands go to 9, answers come from 8.
 start_pinner() {
 	mkfifo "$TEST_DIR/hold" "$TEST_DIR/says"
-	env LD_PRELOAD="$SHIM_PRELOAD" PINSTAGE_LOG="$TEST_LOG" \
-		"$TEST_TOOLS/pinner" "$data" "$SIZE" wait <"$TEST_DIR/hold" >"$TEST_DIR/says" &
+	env LD_PRELOAD="$SHIM_PRELOAD" PINSTAGE_LOG="$TEST_LOG" "$TEST_TOOLS/pinner" "$data" "$SIZE" \
+		wait <"$TEST_DIR/hold" >"$TEST_DIR/says" 8<&- 9>&- &
 	pinner=$!
 	exec 9>"$TEST_DIR/hold"
-	read -r line <"$TEST_DIR/says"
+	exec 8<"$TEST_DIR/says"
+	read -r line <&8
 	expect 'output' "$line" registered
+}
+
+# own_ext4: a small file system of one's own, where $data then is.
+own_ext4() {
+	truncate -s 64M "$TEST_DIR/image"
+	mkfs.ext4 -q -F "$TEST_DIR/image"
+	mkdir "$TEST_DIR/own"
+	mount -o loop "$TEST_DIR/image" "$TEST_DIR/own"
+	data=$TEST_DIR/own/data
+}
+
+# fill_ext4: not one block is left of it. make_room: there is again.
+fill_ext4() {
+	dd if=/dev/zero of="$TEST_DIR/own/filler" bs=64k 2>/dev/null || :
+	dd if=/dev/zero of="$TEST_DIR/own/filler2" bs=4k 2>/dev/null || :
+}
+make_room() {
+	rm "$TEST_DIR/own/filler" "$TEST_DIR/own/filler2"
 }
