@@ -11,6 +11,7 @@ libdir = $(PREFIX)/lib
 mandir = $(PREFIX)/share/man
 pkgconfigdir = $(libdir)/pkgconfig
 completiondir = $(PREFIX)/share/bash-completion/completions
+unitdir ?= $(PREFIX)/lib/systemd
 BUILD ?= build$(if $(SANITIZE),/sanitize)
 PKG_CONFIG ?= pkg-config
 CFLAGS ?= -O2 -g
@@ -232,6 +233,13 @@ install: all
 	sed -e 's,@PREFIX@,$(PREFIX),g' -e 's,@LIBDIR@,$(libdir),g' -e 's,@VERSION@,$(VERSION),g' pkgconfig/pinstage.pc.in \
 		> $(DESTDIR)$(pkgconfigdir)/pinstage.pc
 	chmod 644 $(DESTDIR)$(pkgconfigdir)/pinstage.pc
+	for manager in system user; do \
+		install -d $(DESTDIR)$(unitdir)/$$manager && \
+		install -m 644 systemd/$$manager/pinstage-keeper.socket $(DESTDIR)$(unitdir)/$$manager/ && \
+		sed 's,@LIBDIR@,$(libdir),g' systemd/$$manager/pinstage-keeper.service.in \
+			> $(DESTDIR)$(unitdir)/$$manager/pinstage-keeper.service && \
+		chmod 644 $(DESTDIR)$(unitdir)/$$manager/pinstage-keeper.service || exit 1; \
+	done
 	for page in $(MAN_PAGES); do \
 		install -D -m 644 $$page $(DESTDIR)$(mandir)/man$${page##*.}/$${page##*/} || exit 1; \
 	done
@@ -242,6 +250,8 @@ uninstall:
 		$(DESTDIR)$(pkgconfigdir)/pinstage.pc $(DESTDIR)$(libdir)/pinstage/pinstage-keeper \
 		$(DESTDIR)$(libdir)/pinstage/libpinstage.so
 	-rmdir $(DESTDIR)$(libdir)/pinstage
+	rm -f $(foreach m,system user,$(DESTDIR)$(unitdir)/$(m)/pinstage-keeper.socket \
+		$(DESTDIR)$(unitdir)/$(m)/pinstage-keeper.service)
 	for page in $(MAN_PAGES); do rm -f $(DESTDIR)$(mandir)/man$${page##*.}/$${page##*/}; done
 
 clean:

@@ -21,6 +21,7 @@
 #include <unistd.h>
 
 #include "common/rendezvous.h"
+#include "keeper/activation.h"
 #include "keeper/guarded.h"
 #include "keeper/outsiders.h"
 
@@ -56,7 +57,7 @@ void *xcalloc(size_t n, size_t size)
 }
 
 /* What the program that started us had set for itself is not for us. */
-static void shed(int ready_fd)
+static void shed(int keep)
 {
 	const struct rlimit none = { RLIM_INFINITY, RLIM_INFINITY };
 	struct rlimit files;
@@ -90,7 +91,7 @@ static void shed(int ready_fd)
 		files.rlim_cur = files.rlim_max;
 		(void)setrlimit(RLIMIT_NOFILE, &files);
 	}
-	(void)close_range(ready_fd < 3 ? 3 : (unsigned)ready_fd + 1, ~0U, 0);
+	(void)close_range(keep < 3 ? 3 : (unsigned)keep + 1, ~0U, 0);
 }
 
 /* Standard descriptors point at nothing, but for the log, which is beside the socket. */
@@ -111,14 +112,18 @@ static void redirect(int dir)
 
 /* The lock is what makes a keeper: only its holder binds the socket. A holder that listens
  * serves whoever started us; one that does not is just beginning, or ending, and is waited for.
+ * If the socket is there before us, nobody can reach the holder there: it ends when its clients
+ * do, and only then may there be another.
  */
-static int become_keeper(int dir)
+static int become_keeper(int dir, bool activated)
 {
 	int fd = openat(dir, RENDEZVOUS_LOCK, O_RDWR | O_CREAT | O_NOFOLLOW | O_CLOEXEC, 0600);
 	int tries, sock;
 
 	if (fd < 0)
 		return -errno;
+	if (activated)
+		return flock(fd, LOCK_EX) == 0 ? fd : -errno;
 	for (tries = 0; tries < 1000; tries++) {
 		if (flock(fd, LOCK_EX | LOCK_NB) == 0)
 			return fd;
@@ -163,7 +168,7 @@ static int begin(struct guardian *g, int ready)
 			strerror(-g->dir));
 		return 1;
 	}
-	g->lock = become_keeper(g->dir);
+	g->lock = become_keeper(g->dir, g->activated);
 	if (g->lock == -EBUSY)
 		return 0; /* there is one */
 	if (g->lock < 0) {
@@ -171,7 +176,8 @@ static int begin(struct guardian *g, int ready)
 			strerror(-g->lock));
 		return 1;
 	}
-	g->listener = rendezvous_listen(g->dir);
+	if (!g->activated)
+		g->listener = rendezvous_listen(g->dir);
 	if (g->listener < 0) {
 		keeper_say("cannot listen: %s", strerror(-g->listener));
 		return 1;
@@ -248,7 +254,15 @@ int main(int argc, char **argv)
 		return 2;
 	}
 	if (!inherited) {
-		shed(ready);
+		g.listener = activation_listener();
+		g.activated = g.listener >= 0;
+		if (g.listener == -EINVAL) {
+			fputs("pinstage-keeper: the socket that it was started with is not one that "
+			      "listens for sequential packets\n",
+			      stderr);
+			return 1;
+		}
+		shed(g.activated ? g.listener : ready);
 		status = begin(&g, ready);
 		if (status >= 0)
 			return status;
@@ -261,6 +275,7 @@ int main(int argc, char **argv)
 		keeper_say("cannot start a worker: %s", strerror(err));
 	/* A program that connects from here on finds nobody listening and starts another
 	 * keeper, which gets the lock when we are gone. */
-	(void)unlinkat(g.dir, RENDEZVOUS_SOCKET, 0);
+	if (!g.activated)
+		(void)unlinkat(g.dir, RENDEZVOUS_SOCKET, 0);
 	return err ? 1 : 0;
 }

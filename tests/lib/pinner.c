@@ -5,11 +5,13 @@
  * The smallest program of the kind that the shim is for. Maps FILE, registers it as a fixed
  * buffer, lets the device write its first half, stores into the second, and returns. Prints
  * `registered` or `refused: ERROR`; exit status 0 or 3. Where it is refused it stores all of
- * it. With `wait` it then waits for the end of its standard input, and does what it reads there:
+ * it. With `wait` it then waits for the end of its standard input, and does what it reads
+ * there:
  *
  *   s   stores into all of it again, and prints `stored`
  *   m   calls msync(), and prints `synced` or its error
- *   h   takes the buffer back, cuts the file in half, stores to what is left, and prints `halved`
+ *   h   takes the buffer back, cuts the file in half, stores to what is left, and prints
+ * `halved`
  */
 #include "testlib.h"
 
