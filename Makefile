@@ -56,7 +56,8 @@ $(BUILD)/libpinstage.so: $(call objects,$(LIB_SRC) $(COMMON_SRC)) $(BUILD)/libpi
 $(BUILD)/pinstage-keeper: $(call objects,$(KEEPER_SRC) $(COMMON_SRC))
 	$(CC) $(ALL_LDFLAGS) -o $@ $^
 
-$(BUILD)/pinstage: $(call objects,$(COMMAND_SRC) $(COMMON_SRC))
+# `pinstage rescue` finds changed pages as the keeper does.
+$(BUILD)/pinstage: $(call objects,$(COMMAND_SRC) $(COMMON_SRC) $(wildcard shim/keeper/digest*.c))
 	$(CC) $(ALL_LDFLAGS) -o $@ $^ -Wl,--as-needed $(COMMAND_LIBS)
 
 # What the library exports is what the table of hooks says, and nothing else.

@@ -15,6 +15,7 @@ int sync_main(int argc, char **argv);
 int report_main(int argc, char **argv);
 int release_main(int argc, char **argv);
 int doctor_main(int argc, char **argv);
+int rescue_main(int argc, char **argv);
 
 /* One line on standard error: "pinstage WHO: ...". */
 void complain(const char *who, const char *fmt, ...) __attribute__((format(printf, 2, 3)));

@@ -16,7 +16,7 @@
 #define READY_FD 3
 #define TRIES	 10
 
-int conversation_answer(int sock, struct msg *m, int timeout_ms)
+static int receive(int sock, struct msg *m, int timeout_ms, int *fds)
 {
 	struct pollfd p = { .fd = sock, .events = POLLIN };
 	int n;
@@ -26,7 +26,19 @@ int conversation_answer(int sock, struct msg *m, int timeout_ms)
 	} while (n < 0 && errno == EINTR);
 	if (n <= 0)
 		return n < 0 ? -errno : -ETIMEDOUT;
-	return msg_recv(sock, m, NULL, 0);
+	return msg_recv(sock, m, fds, fds ? PROTO_FDS : 0);
+}
+
+int conversation_answer(int sock, struct msg *m, int timeout_ms)
+{
+	return receive(sock, m, timeout_ms, NULL);
+}
+
+int conversation_ask_for(int sock, struct msg *m, int timeout_ms, int *fds)
+{
+	int err = msg_send(sock, m, NULL, 0);
+
+	return err ? err : receive(sock, m, timeout_ms, fds);
 }
 
 int conversation_ask(int sock, struct msg *m, int timeout_ms)

@@ -21,6 +21,9 @@ int conversation_open_or_start(const char *keeper, enum reason *ret_why);
  * -errno of the conversation itself, -ETIMEDOUT; what the keeper says is in m->error. */
 int conversation_ask(int sock, struct msg *m, int timeout_ms);
 
+/* The same, with the descriptors that came along: PROTO_FDS of them, -1 for none. */
+int conversation_ask_for(int sock, struct msg *m, int timeout_ms, int *fds);
+
 /* Goes on waiting for the answer after -ETIMEDOUT. */
 int conversation_answer(int sock, struct msg *m, int timeout_ms);
 

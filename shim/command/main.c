@@ -23,6 +23,7 @@ static const struct {
 	{ "report", report_main, "say who pins what, from logs, and what to do about it" },
 	{ "release", release_main, "let go of a file system, so that it can be unmounted" },
 	{ "doctor", doctor_main, "say what this machine, or a program, does" },
+	{ "rescue", rescue_main, "copy elsewhere what cannot be written to its file" },
 };
 
 void complain(const char *who, const char *fmt, ...)

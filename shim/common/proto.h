@@ -30,6 +30,7 @@
  *   STATUS   arg[0]: how many segments to skip → a message for each of the next STATUS_PAGE
  *            ones, and a last one (`last` is set) with arg[1] set if there are more
  *   USERS    id, arg[0]: how many users to skip → the next USERS_PAGE ones
+ *   SHOW     id → read-only descriptors of the memory and the ledger
  *   WAIT     run, arg[0] (ms): until nothing is held for that run any more → error, file
  */
 /* clang-format on */
@@ -61,6 +62,7 @@ enum msg_type {
 	MSG_STATUS,
 	MSG_WAIT,
 	MSG_USERS,
+	MSG_SHOW,
 	MSG_TYPE_MAX
 };
 

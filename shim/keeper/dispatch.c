@@ -121,6 +121,9 @@ void dispatch(struct conversation *c, struct msg *m, int *fds)
 	case MSG_USERS:
 		answer_users(c, m);
 		return;
+	case MSG_SHOW:
+		answer_show(c, m);
+		return;
 	case MSG_WAIT:
 		wait_for_run(c, m);
 		return;

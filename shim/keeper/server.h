@@ -22,6 +22,9 @@ void check_waiters(void);
 void answer_status(struct conversation *c, uint64_t skip);
 void answer_users(struct conversation *c, struct msg *m);
 
+/* show.c: the content of a segment, for who has to put it elsewhere */
+void answer_show(struct conversation *c, struct msg *m);
+
 /* farewell.c: what SIGTERM and SIGINT mean. Done: somebody told us to end, and there is nothing
  * left that we hold. Pending: it has yet to say what there is. */
 void farewell_prepare(void);
