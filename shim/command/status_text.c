@@ -91,9 +91,9 @@ static void print_heading(const struct view_keeper *k, bool exact)
 	format_bytes(k->staged, exact, staged, sizeof(staged));
 	format_bytes(k->budget, exact, budget, sizeof(budget));
 	printf("keeper %" PRIu64 " of %s: %zu file%s, %s of %s staged, %" PRIu64
-	       " refused, %" PRIu64 " failed passes\n",
+	       " refused, %" PRIu64 " failed passes%s\n",
 	       k->pid, user, k->files, k->files == 1 ? "" : "s", staged, budget, k->refusals,
-	       k->failures);
+	       k->failures, k->fate_shared ? ", fate=shared" : "");
 }
 
 int status_text(const struct view *v, bool exact, const char *none)

@@ -145,6 +145,7 @@ static int ask(struct view_keeper *k)
 		return err;
 	k->staged = last.arg[0];
 	k->budget = last.arg[2];
+	k->fate_shared = last.flags & FATE_SHARED;
 	k->refusals = last.arg[3];
 	k->failures = last.len;
 	snprintf(k->version, sizeof(k->version), "%.*s", (int)sizeof(k->version) - 1,

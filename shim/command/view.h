@@ -38,6 +38,7 @@ struct view_keeper {
 	uint64_t pid;	 /* as it sees itself */
 	char version[32];
 	uint64_t staged, budget, refusals, failures;
+	bool fate_shared;	/* something may end it and a program in one stroke */
 	struct view_file *file; /* by name */
 	size_t files;
 };

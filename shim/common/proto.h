@@ -70,6 +70,9 @@ enum msg_type {
 #define USERS_PAGE  63 /* process IDs, four bytes each, in msg.text */
 
 /* Flags of SYNC: */
+#define FATE_SHARED                                                                  \
+	1U /* answers to HELLO, last one to STATUS: whatever ends the program in one \
+	    * stroke may end the keeper, too */
 #define SYNC_DURABLE  1U /* on the device before the answer, not only in the file */
 #define SYNC_OTHERS   2U /* the client has nothing of it: nothing staged is no error */
 /* Of JOIN: */
@@ -96,11 +99,12 @@ struct msg {
 /* HELLO: arg[0] = interval in ms, arg[1] = budget in bytes, arg[2] = client's process ID as it
  *        sees itself, arg[3] = a number that all conversations of one process share,
  *        len = how many descriptors it could allow a keeper.
- *        Answer: arg[0] = keeper's process ID, arg[1] = a random number of its own.
+ *        Answer: arg[0] = keeper's process ID, arg[1] = a random number of its own,
+ *        flags = FATE_SHARED or 0.
  * STATUS answers: arg[0] = dirty bytes at the last pass, arg[1] = users, arg[2] = milliseconds
  *        since the last successful pass, arg[3] = state. The last one: arg[0] = bytes staged,
  *        arg[2] = budget in bytes, arg[3] = pins refused, len = passes that failed, text = the
- *        keeper's version.
+ *        keeper's version, flags = FATE_SHARED if that is so with any user.
  * USERS answer: the IDs, as the keeper sees them, of the processes that have segment `id`
  *        mapped, from the arg[0]th on; len = how many of them are in text. */
 

@@ -5,6 +5,7 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include "keeper/fate.h"
 #include "keeper/keeper.h"
 #include "keeper/server.h"
 
@@ -98,6 +99,7 @@ int hello(struct conversation *c, struct msg *m)
 		k->token = m->arg[3];
 		k->pid = m->arg[2];
 		k->seen = c->pid;
+		k->fate_shared = fate_shared_with(c->pid);
 		k->run = m->run;
 		k->interval_ms = MAX(m->arg[0], (uint64_t)10);
 		k->budget = m->arg[1];
@@ -107,5 +109,6 @@ int hello(struct conversation *c, struct msg *m)
 	c->client = k;
 	m->arg[0] = (uint64_t)getpid();
 	m->arg[1] = keeper.instance;
+	m->flags = k->fate_shared ? FATE_SHARED : 0;
 	return 0;
 }

@@ -25,7 +25,8 @@ struct client {
 	pid_t seen;   /* as we do, or 0 */
 	uint64_t run; /* of `pinstage run`, or 0 */
 	uint64_t interval_ms;
-	uint64_t budget; /* bytes */
+	uint64_t budget;  /* bytes */
+	bool fate_shared; /* we would end with it */
 	unsigned conversations;
 };
 

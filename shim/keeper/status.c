@@ -38,6 +38,20 @@ static uint64_t budget_in_force(void)
 	return MIN(least, budget_default());
 }
 
+static bool fate_shared(void)
+{
+	const struct segment *g;
+	const struct stage *s;
+	const struct use *u;
+
+	LIST_FOREACH(s, &keeper.stages, link)
+		LIST_FOREACH(g, &s->segments, link)
+			LIST_FOREACH(u, &g->users, link)
+				if (u->client->fate_shared)
+					return true;
+	return false;
+}
+
 void answer_status(struct conversation *c, uint64_t skip)
 {
 	uint64_t at = 0, more = 0;
@@ -64,6 +78,7 @@ void answer_status(struct conversation *c, uint64_t skip)
 	m.arg[2] = budget_in_force();
 	m.arg[3] = keeper.refusals;
 	m.len = keeper.failures;
+	m.flags = fate_shared() ? FATE_SHARED : 0;
 	memcpy(m.text, PINSTAGE_VERSION, sizeof(PINSTAGE_VERSION));
 	answer(c, &m, NULL, 0);
 }

@@ -67,6 +67,13 @@ bool keeper_is_told(void)
 	return atomic_load(&told) == atomic_load(&met);
 }
 
+static atomic_bool fate_shared;
+
+bool keeper_fate_shared(void)
+{
+	return fate_shared;
+}
+
 static int hello(int fd, uint64_t *ret_instance, enum reason *ret_why)
 {
 	struct rlimit files;
@@ -94,6 +101,7 @@ static int hello(int fd, uint64_t *ret_instance, enum reason *ret_why)
 	if (!err) {
 		*ret_instance = m.arg[1];
 		atomic_store(&met, m.arg[1]);
+		fate_shared = m.flags & FATE_SHARED;
 	}
 	return err;
 }

@@ -38,6 +38,9 @@ uint64_t keeper_met(void);
 void keeper_told(uint64_t instance);
 bool keeper_is_told(void);
 
+/* Whether the keeper may end with us, in one stroke. */
+bool keeper_fate_shared(void);
+
 /* In a forked child: the parent's conversations are not ours. */
 void keeper_after_fork(void);
 

@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: MIT */
+#include "lib/keeper.h"
 #include "lib/record.h"
 
 #include <errno.h>
@@ -144,6 +145,8 @@ static void say_all(const struct record *r, uint64_t key, struct scratch *scratc
 		add(&t, "offset=%lu staged=%lu places=%zu ", r->off, r->len, r->places);
 	else if (r->path && r->v)
 		add(&t, "offset=%lu ", r->off);
+	if (r->kind == EV_STAGE)
+		add(&t, "fate=%s ", keeper_fate_shared() ? "shared" : "own");
 	if (r->v)
 		add_mapping(&t, r->v);
 	if (r->why != REASON_NONE)
