@@ -190,6 +190,7 @@ int segment_adopt(struct stage *s, const struct msg *m, int memfd, int ledger,
 		  struct segment **ret);
 bool same_inode(int a, int b);		       /* descriptors */
 int segment_replace_memory(struct segment *g); /* a copy that is not sealed */
+void segment_unpopulate(struct segment *g);    /* our own mapping holds no page any more */
 void segment_free(struct segment *g);
 
 /* lane.c; lock held */

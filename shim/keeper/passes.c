@@ -105,6 +105,8 @@ void request_pass(struct stage *s)
 	s->gently = true;
 	(void)sync_stage(s, 0, UINT64_MAX, keeper.durable_passes);
 	s->gently = false;
+	LIST_FOREACH(g, &s->segments, link)
+		segment_unpopulate(g);
 	let_go(s);
 	took = now_ms() - begun;
 	pthread_mutex_lock(&keeper.lock);

@@ -57,6 +57,7 @@ static int do_commit(struct segment *g, struct msg *m)
 	if (err)
 		return refuse(m, err == -EBUSY ? REASON_IN_USE : REASON_WRITE_BACK, err);
 	engine_record_bases(g);
+	segment_unpopulate(g);
 	set_state(g, SEGMENT_LIVE);
 	err = guarded_keep(g);
 	if (!err)

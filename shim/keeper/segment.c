@@ -207,6 +207,13 @@ int segment_replace_memory(struct segment *g)
 	return 0;
 }
 
+/* Pages that we map count as ours when the kernel looks for whom to kill for memory; and we are
+ * the last that it should choose. */
+void segment_unpopulate(struct segment *g)
+{
+	(void)madvise((void *)(uintptr_t)g->mem, g->len, MADV_DONTNEED);
+}
+
 void segment_free(struct segment *g)
 {
 	if (g->mem)

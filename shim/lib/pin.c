@@ -13,6 +13,7 @@
 #include "lib/init.h"
 #include "lib/log.h"
 #include "lib/policy.h"
+#include "lib/room.h"
 #include "lib/record.h"
 #include "lib/stage.h"
 
@@ -339,6 +340,7 @@ static bool attempt(const char *call, const struct pin_access *access, const str
 		errno = saved;
 		return false;
 	}
+	room_new_call();
 	if (scratch_open(&scratch) == 0) {
 		r.scratch = &scratch;
 		yes = resolve(&r, &ctx, iov, n, err);

@@ -26,6 +26,8 @@ struct segment {
 	int memfd; /* own descriptors: the memory, and what a new keeper needs to know */
 	int ledger;
 	unsigned areas; /* that show it in this process */
+	uint64_t call;	/* room.c: the last one that asked for it, */
+	uint64_t kept;	/* and the last for which it could not be given back */
 	bool joined;	/* without any: the keeper counts us among its users all the same */
 	struct inode_key key;
 	uintptr_t saved; /* with no area left: the file's own mapping of the last one, until it

@@ -20,6 +20,7 @@
 #include "lib/real.h"
 #include "lib/record.h"
 #include "lib/recover.h"
+#include "lib/room.h"
 #include "lib/unseal.h"
 #include "lib/wake.h"
 
@@ -407,12 +408,16 @@ static int stage_gap(struct exchange *x, struct custody *c, struct scratch *scra
 	/* From before the file is read: whatever happens from here on to file or memory, the
 	 * hooks on files look at it when this is done. */
 	atomic_fetch_add(&space.staged, 1);
-	err = stage_with_margin(x, c, scratch, 0);
-	scratch->used = mark;
-	if (err == -EBUSY && x->why == REASON_IN_USE) {
-		err = stage_with_margin(x, c, scratch, LARGEST_FOLIO);
+	do {
+		err = stage_with_margin(x, c, scratch, 0);
 		scratch->used = mark;
-	}
+		if (err == -EBUSY && x->why == REASON_IN_USE) {
+			err = stage_with_margin(x, c, scratch, LARGEST_FOLIO);
+			scratch->used = mark;
+		}
+	} while (err && x->why == REASON_BUDGET && room_make(x->end - x->off));
+	if (!err)
+		room_needed_now(x->s);
 	atomic_fetch_sub(&space.staged, 1);
 	return err;
 }
@@ -449,6 +454,7 @@ int stage_range(const struct vma *v, const char *path, uint64_t off, uint64_t en
 		s = segment_find(x.f, off, end);
 		if (s && s->off <= off) {
 			x.end = s->off + s->len;
+			room_needed_now(s);
 			continue;
 		}
 		x.off = off;
