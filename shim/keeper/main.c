@@ -4,6 +4,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <getopt.h>
+#include <linux/mempolicy.h>
 #include <sched.h>
 #include <signal.h>
 #include <stdarg.h>
@@ -16,6 +17,7 @@
 #include <sys/random.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 #include <syslog.h>
 #include <time.h>
 #include <unistd.h>
@@ -56,6 +58,19 @@ void *xcalloc(size_t n, size_t size)
 	return p;
 }
 
+/* A program may have offered itself to the OOM killer; we are not to go with it. */
+static void forget_oom_offer(void)
+{
+	int fd = open("/proc/self/oom_score_adj", O_RDWR | O_CLOEXEC);
+	char text[16] = "";
+
+	if (fd < 0)
+		return;
+	if (read(fd, text, sizeof(text) - 1) > 0 && atoi(text) > 0)
+		(void)!pwrite(fd, "0", 1, 0);
+	close(fd);
+}
+
 /* What the program that started us had set for itself is not for us. */
 static void shed(int keep)
 {
@@ -76,6 +91,8 @@ static void shed(int keep)
 	sched_setscheduler(0, SCHED_OTHER, &(struct sched_param){ 0 });
 	memset(&cpus, 0xff, sizeof(cpus));
 	(void)sched_setaffinity(0, sizeof(cpus), &cpus);
+	(void)syscall(SYS_set_mempolicy, MPOL_DEFAULT, NULL, 0);
+	forget_oom_offer();
 	/* A soft limit can always be raised to the hard one; that one only by root. */
 	for (i = 0; i < (int)RLIM_NLIMITS; i++) {
 		struct rlimit r;
