@@ -10,8 +10,8 @@
  *
  *   s   stores into all of it again, and prints `stored`
  *   m   calls msync(), and prints `synced` or its error
- *   h   takes the buffer back, cuts the file in half, stores to what is left, and prints
- * `halved`
+ *   p   takes the buffer back, punches a hole into its second half, prints `punched` or
+ *       the error, and stores into the first half
  */
 #include "testlib.h"
 
@@ -31,7 +31,7 @@ static int make_pipe_source(size_t len)
 	return fd;
 }
 
-static void obey(char c, struct io_uring *ring, int fd, unsigned char *map, size_t size)
+static void obey(char c, struct io_uring *ring, unsigned char *map, size_t size)
 {
 	const char *done = NULL;
 
@@ -40,9 +40,10 @@ static void obey(char c, struct io_uring *ring, int fd, unsigned char *map, size
 		done = "stored";
 	} else if (c == 'm') {
 		done = msync(map, size, MS_SYNC) < 0 ? strerror(errno) : "synced";
-	} else if (c == 'h') {
+	} else if (c == 'p') {
 		io_uring_unregister_buffers(ring);
-		done = ftruncate(fd, (off_t)(size / 2)) < 0 ? strerror(errno) : "halved";
+		done = madvise(map + size / 2, size / 2, MADV_REMOVE) < 0 ? strerror(errno)
+									  : "punched";
 		fill(map, size / 2, 0, DEVICE);
 	}
 	if (!done)
@@ -84,7 +85,7 @@ int main(int argc, char **argv)
 		char c;
 
 		while (read(0, &c, 1) > 0)
-			obey(c, &ring, fd, map, size);
+			obey(c, &ring, map, size);
 	}
 	return ret == 0 ? 0 : 3;
 }
