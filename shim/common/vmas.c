@@ -75,7 +75,8 @@ void vma_parse_detail(const char *line, struct vma *v)
 		char name[3];
 		unsigned flag;
 	} flag[] = { { "mw", VMA_MAYWRITE }, { "lo", VMA_LOCKED }, { "dc", VMA_DONTFORK },
-		     { "um", VMA_UFFD },     { "uw", VMA_UFFD },   { "ui", VMA_UFFD } };
+		     { "um", VMA_UFFD },     { "uw", VMA_UFFD },   { "ui", VMA_UFFD },
+		     { "lf", VMA_ONFAULT },  { "hg", VMA_HUGE },   { "nh", VMA_NOHUGE } };
 	uint64_t key;
 	size_t i;
 

@@ -16,6 +16,9 @@
 #define VMA_LOCKED   0x020
 #define VMA_DONTFORK 0x040
 #define VMA_UFFD     0x080 /* registered with somebody's userfaultfd */
+#define VMA_ONFAULT  0x100 /* locked, but not populated for that */
+#define VMA_HUGE     0x200 /* MADV_HUGEPAGE */
+#define VMA_NOHUGE   0x400
 
 struct vma {
 	uintptr_t start, end;
@@ -24,6 +27,16 @@ struct vma {
 	unsigned flags;
 	unsigned pkey;
 };
+
+/* Which file a mapping is of, as maps have it. */
+struct vma_id {
+	uint64_t dev, ino;
+};
+
+static inline bool vma_is_of(const struct vma *v, struct vma_id id)
+{
+	return v->dev == id.dev && v->ino == id.ino && v->flags & VMA_SHARED;
+}
 
 /* A header line "start-end perms off dev ino path": true if it is one. *ret_path points into
  * `line`, or to its end. */

@@ -3,6 +3,7 @@
 #include <errno.h>
 #include <pinstage.h>
 
+#include "lib/reconcile.h"
 #include "lib/space.h"
 #include "lib/stage.h"
 #include "lib/sync.h"
@@ -58,6 +59,7 @@ int pinstage_abi_release(const void *addr, size_t len)
 		return -EINVAL;
 	if (!space_lock(&g))
 		return -EAGAIN;
+	reconcile();
 	while (!err && (s = stage_at(start, start + len)))
 		err = stage_retire(s, &why);
 	space_unlock(&g);

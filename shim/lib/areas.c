@@ -123,6 +123,16 @@ int areas_split(struct areas *m, uintptr_t at, struct area **ret_new)
 	return 0;
 }
 
+void areas_shift(struct areas *m, struct area *a, uintptr_t by)
+{
+	change_begins(m);
+	area_tree_RB_REMOVE(&m->tree, a);
+	a->start += by;
+	a->end += by;
+	area_tree_RB_INSERT(&m->tree, a);
+	change_ends(m);
+}
+
 void areas_remove(struct areas *m, struct area *a)
 {
 	change_begins(m);

@@ -58,6 +58,9 @@ struct area *areas_add(struct areas *m, uintptr_t start, uintptr_t end, uint64_t
  * NULL if it was a boundary already. -ENOMEM. */
 int areas_split(struct areas *m, uintptr_t at, struct area **ret_new);
 
+/* Moves an area to where nothing is; what it says stays. */
+void areas_shift(struct areas *m, struct area *a, uintptr_t by);
+
 void areas_remove(struct areas *m, struct area *a);
 
 #endif

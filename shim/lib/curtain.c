@@ -123,7 +123,7 @@ static int holder_make(struct swap *s, struct curtain_span *span)
 	if (p == MAP_FAILED)
 		return -errno;
 	span->holder = p;
-	(void)munlock(p, span->len);
+	(void)real.munlock(p, span->len);
 	/* A child made behind fork()'s back gets SIGSEGV instead of zeroes. */
 	if (real.madvise(p, span->len, MADV_DONTFORK) < 0)
 		return -errno;

@@ -8,6 +8,7 @@
 #include <sys/mman.h>
 #include <time.h>
 
+#include "lib/kept.h"
 #include "lib/policy.h"
 #include "lib/real.h"
 
@@ -91,10 +92,12 @@ static int staged_each(const struct vma *v, const char *path, void *arg)
 	(void)path;
 	for (a = areas_first(&space.areas, v->start, v->end); a && !err;
 	     a = areas_next(a, v->end)) {
-		if (a->seg != x->s)
-			continue;
 		lo = MAX(a->start, v->start);
 		hi = MIN(a->end, v->end);
+		/* By some call that no hook saw something else stands there. */
+		if (a->seg != x->s || !vma_is_of(v, x->s->mem_id) ||
+		    v->off + (lo - v->start) != a->off - x->s->off + (lo - a->start))
+			continue;
 		err = add_place(x, v, lo, hi, a->off + (lo - a->start));
 		if (!err)
 			x->place[x->n - 1].saved = (void *)(a->saved + (lo - a->start));
@@ -191,9 +194,25 @@ void *exchange_map_segment(struct exchange *x, const struct place *p)
 	(void)real.madvise(m, p->span.len, MADV_DONTDUMP);
 	if (p->flags & VMA_DONTFORK)
 		(void)real.madvise(m, p->span.len, MADV_DONTFORK);
+	if (p->flags & (VMA_HUGE | VMA_NOHUGE))
+		(void)real.madvise(m, p->span.len,
+				   p->flags & VMA_HUGE ? MADV_HUGEPAGE : MADV_NOHUGEPAGE);
 	if (p->pkey)
-		(void)pkey_mprotect(m, p->span.len, prot, (int)p->pkey);
+		(void)real.pkey_mprotect(m, p->span.len, prot, (int)p->pkey);
 	return m;
+}
+
+void *exchange_map_memory(const struct segment *s, uint64_t off, size_t len)
+{
+	void *m = map_writable(s->memfd, len, PROT_READ | PROT_WRITE, (off_t)(off - s->off));
+
+	return m == MAP_FAILED ? NULL : m;
+}
+
+void exchange_lock(void *addr, size_t len, unsigned flags)
+{
+	if (flags & VMA_LOCKED)
+		(void)real.mlock2(addr, len, flags & VMA_ONFAULT ? MLOCK_ONFAULT : 0);
 }
 
 void *exchange_map_again(const struct place *p)
@@ -202,7 +221,7 @@ void *exchange_map_again(const struct place *p)
 
 	if (m == MAP_FAILED)
 		return NULL;
-	(void)munlock(m, p->span.len);
+	(void)real.munlock(m, p->span.len);
 	return m;
 }
 
@@ -211,9 +230,23 @@ int exchange_find_aliases(struct exchange *x)
 	return find_places(x, alias_each);
 }
 
+/* All of it, or nothing is done. */
 int exchange_find_staged(struct exchange *x)
 {
-	return find_places(x, staged_each);
+	int err = find_places(x, staged_each);
+	size_t shown = 0;
+	struct area *a;
+
+	for (a = areas_first(&space.areas, 0, UINTPTR_MAX); a; a = areas_next(a, UINTPTR_MAX))
+		shown += a->seg == x->s ? a->end - a->start : 0;
+	for (size_t i = 0; i < x->n && !err; i++) {
+		const struct place *p = &x->place[i];
+
+		shown -= p->span.len;
+		if (!kept_stands(x->s, p->off, (uintptr_t)p->saved, p->span.len))
+			err = exchange_fail(&x->why, REASON_CHANGED, -ESTALE);
+	}
+	return !err && shown ? exchange_fail(&x->why, REASON_CHANGED, -ESTALE) : err;
 }
 
 void exchange_close(struct exchange *x)

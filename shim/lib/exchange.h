@@ -55,6 +55,12 @@ void *exchange_map_again(const struct place *p);
 
 int exchange_prot(unsigned vma_flags);
 
+/* A mapping of a part of the segment's memory for ourselves; NULL. */
+void *exchange_map_memory(const struct segment *s, uint64_t off, size_t len);
+
+/* Locks a range as a mapping with these flags is locked. */
+void exchange_lock(void *addr, size_t len, unsigned vma_flags);
+
 void exchange_close(struct exchange *x);
 
 #endif

@@ -4,6 +4,7 @@
 #include <errno.h>
 #include <stdint.h>
 #include <sys/mman.h>
+#include <sys/shm.h>
 #include <sys/stat.h>
 
 #include "lib/eager.h"
@@ -11,21 +12,11 @@
 #include "lib/init.h"
 #include "lib/join.h"
 #include "lib/ownfd.h"
+#include "lib/reconcile.h"
 #include "lib/remap.h"
 #include "lib/stage.h"
 #include "lib/sync.h"
 #include "lib/trace.h"
-
-static bool tracking(void)
-{
-	return atomic_load_explicit(&space.tracked, memory_order_relaxed) != 0;
-}
-
-/* Asked first and without the lock. */
-static bool concerned(uintptr_t start, size_t len)
-{
-	return tracking() && areas_touched(&space.areas, start, start + page_up(len));
-}
 
 static bool touches(uintptr_t start, size_t len)
 {
@@ -95,7 +86,7 @@ void *on_mmap(void *addr, size_t len, int prot, int flags, int fd, off_t off)
 	trace.n = 0;
 	if (unlikely(file && enabled && prot & PROT_WRITE))
 		trace_take(&trace); /* empty, unless a log is wanted */
-	if (likely((!file && !(fixed && concerned((uintptr_t)addr, len))) || !enabled) ||
+	if (likely((!file && !(fixed && space_concerned((uintptr_t)addr, len))) || !enabled) ||
 	    !space_lock(&g))
 		return real.mmap(addr, len, prot, flags, fd, off);
 	saved = errno;
@@ -142,7 +133,7 @@ int on_munmap(void *addr, size_t len)
 	struct space_guard g;
 	int ret, saved;
 
-	if (likely(!concerned(start, len) || !enabled) || !space_lock(&g))
+	if (likely(!space_concerned(start, len) || !enabled) || !space_lock(&g))
 		return real.munmap(addr, len);
 	if (pool_reserve(&space.areas.pool, 4)) {
 		space_unlock(&g);
@@ -164,47 +155,6 @@ int on_munmap(void *addr, size_t len)
 	return ret;
 }
 
-/* Properties change behind no curtain: it would restore the old ones. */
-int on_mprotect(void *addr, size_t len, int prot)
-{
-	struct space_guard g;
-	int ret, saved;
-
-	if (likely(!concerned((uintptr_t)addr, len) || !enabled) || !space_lock(&g))
-		return real.mprotect(addr, len, prot);
-	ret = real.mprotect(addr, len, prot);
-	saved = errno;
-	space_unlock(&g);
-	errno = saved;
-	return ret;
-}
-
-int on_madvise(void *addr, size_t len, int advice)
-{
-	struct space_guard g;
-	struct segment *s;
-	enum reason why;
-	int ret, saved;
-
-	if (likely(!concerned((uintptr_t)addr, len) || !enabled) || !space_lock(&g))
-		return real.madvise(addr, len, advice);
-	/* Punching a hole is the file's business: it takes the range back first. */
-	if (advice == MADV_REMOVE)
-		while ((s = stage_at((uintptr_t)addr, (uintptr_t)addr + len)))
-			if (stage_retire(s, &why) < 0) {
-				space_unlock(&g);
-				errno = EBUSY;
-				return -1;
-			}
-	ret = real.madvise(addr, len, advice);
-	saved = errno;
-	space_unlock(&g);
-	errno = saved;
-	return ret;
-}
-
-/* The original comes first: it knows bad arguments, and serves what is not staged. MS_ASYNC and
- * MS_INVALIDATE alone promise nothing that staged memory does not keep anyway. */
 /* The kernel's part. What it does while a curtain is drawn goes past what is behind it: then it
  * is asked again where none can be. What is given back to the file after that is on the device
  * by then (RETIRE), and what is staged after that is synced with the rest. */
@@ -222,15 +172,22 @@ static int msync_native(void *addr, size_t len, int flags)
 	return ret;
 }
 
+/* The original comes first: it knows bad arguments, and serves what is not staged. MS_ASYNC and
+ * MS_INVALIDATE alone promise nothing that staged memory does not keep anyway. */
 int on_msync(void *addr, size_t len, int flags)
 {
 	int ret = msync_native(addr, len, flags), err;
-	int saved = errno;
+	const int saved = errno;
+	struct space_guard g;
 
 	if (likely(!space.staged) || (ret < 0 && errno != ENOMEM) || !(flags & MS_SYNC) ||
 	    !enabled)
 		return ret;
 	/* ENOMEM: part of the range is not mapped; the rest was synced. */
+	if (ret < 0 && space_concerned((uintptr_t)addr, len) && space_lock(&g)) {
+		reconcile();
+		space_unlock(&g);
+	}
 	err = sync_addresses((uintptr_t)addr, page_up(len), true);
 	errno = saved;
 	if (err && ret == 0) {
@@ -250,10 +207,12 @@ void *on_mremap(void *addr, size_t old_len, size_t new_len, int flags, void *to)
 	void *p;
 
 	if (likely(!enabled ||
-		   (!concerned(start, MAX(old_len, 1UL)) &&
-		    !(flags & MREMAP_FIXED && concerned((uintptr_t)to, new_len)))) ||
+		   (!space_concerned(start, MAX(old_len, 1UL)) &&
+		    !(flags & MREMAP_FIXED && space_concerned((uintptr_t)to, new_len)))) ||
 	    !space_lock(&g))
 		return real.mremap(addr, old_len, new_len, flags, to);
+	if (space.staged)
+		reconcile();
 	if (pool_reserve(&space.areas.pool, 8)) {
 		p = MAP_FAILED;
 		errno = ENOMEM;
@@ -263,6 +222,63 @@ void *on_mremap(void *addr, size_t old_len, size_t new_len, int flags, void *to)
 		p = remap_native(addr, old_len, new_len, flags, to);
 	}
 	saved = errno;
+	space_unlock(&g);
+	errno = saved;
+	return p;
+}
+
+int on_remap_file_pages(void *addr, size_t len, int prot, size_t page, int flags)
+{
+	struct space_guard g;
+	int ret, saved;
+
+	if (likely(!space_concerned((uintptr_t)addr, len) || !enabled) || !space_lock(&g))
+		return real.remap_file_pages(addr, len, prot, page, flags);
+	if (pool_reserve(&space.areas.pool, 8)) {
+		errno = ENOMEM;
+		ret = -1;
+	} else {
+		reconcile();
+		ret = remap_pages(addr, len, prot, page, flags);
+	}
+	saved = errno;
+	space_unlock(&g);
+	errno = saved;
+	return ret;
+}
+
+/* Only with SHM_REMAP does it replace what is there. */
+void *on_shmat(int id, const void *addr, int flags)
+{
+	uintptr_t start = (uintptr_t)addr, end;
+	struct segment *orphans = NULL;
+	struct space_guard g;
+	struct shmid_ds ds;
+	int saved = errno;
+	void *p;
+
+	if (likely(!(flags & SHM_REMAP) || !addr || !enabled) ||
+	    shmctl(id, IPC_STAT, &ds) < 0) {
+		errno = saved;
+		return real.shmat(id, addr, flags);
+	}
+	start -= flags & SHM_RND ? start % (uintptr_t)SHMLBA : 0;
+	end = start + page_up(ds.shm_segsz);
+	if (!space_concerned(start, end - start) || !space_lock(&g))
+		return real.shmat(id, addr, flags);
+	if (pool_reserve(&space.areas.pool, 4)) {
+		space_unlock(&g);
+		errno = ENOMEM;
+		return MAP_FAILED;
+	}
+	sync_before_unmap(start, end);
+	errno = saved;
+	p = real.shmat(id, addr, flags);
+	saved = errno;
+	if (p != MAP_FAILED) {
+		(void)space_set(start, end, NULL, 0, &orphans);
+		stage_release(orphans);
+	}
 	space_unlock(&g);
 	errno = saved;
 	return p;

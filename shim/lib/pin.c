@@ -14,6 +14,7 @@
 #include "lib/log.h"
 #include "lib/policy.h"
 #include "lib/room.h"
+#include "lib/reconcile.h"
 #include "lib/record.h"
 #include "lib/stage.h"
 
@@ -208,6 +209,7 @@ static enum reason check(struct request *r, bool *ret_any)
 	*ret_any = false;
 	if (!buf || !r->piece)
 		return REASON_NO_MEMORY;
+	reconcile();
 	err = vmas_scan(VMAS_SMAPS, buf, SCAN_BUFFER, piece_each, r, NULL);
 	if (err < 0)
 		return err == -EMFILE || err == -ENFILE ? REASON_NO_FILES : REASON_NO_MEMORY;

@@ -39,6 +39,10 @@ int recover_segment(struct segment *s, uintptr_t saved, enum reason *ret_why)
 	if (scratch_open(&scratch) < 0)
 		return -ENOMEM;
 	err = stage_vma_at(saved, &v, path, sizeof(path), &scratch);
+	if (!err && !vma_is_of(&v, s->file_id)) {
+		*ret_why = REASON_CHANGED;
+		err = -ESTALE;
+	}
 	if (!err)
 		err = custody_find(&a.c, &v, path, s->file, &scratch, ret_why);
 	if (!err) {

@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: MIT */
 /* Letting go of segments that show nowhere in this process any more. */
 #include <errno.h>
-#include <sys/mman.h>
 
 #include "lib/keeper.h"
+#include "lib/kept.h"
 #include "lib/log.h"
 #include "lib/real.h"
 #include "lib/recover.h"
@@ -38,7 +38,7 @@ static void keep_idle(struct segment *s, int err)
 	if (!f)
 		return; /* no memory: this process will not map it again */
 	if (err == -EBUSY && s->saved) {
-		real.munmap((void *)s->saved, s->saved_len);
+		kept_drop(s, s->saved_off, s->saved, s->saved_len);
 		s->saved = 0;
 	}
 	segment_link(f, s);

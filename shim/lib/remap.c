@@ -7,12 +7,16 @@
 #include <sys/mman.h>
 
 #include "lib/exchange.h"
+#include "lib/filemap.h"
 #include "lib/join.h"
 #include "lib/log.h"
 #include "lib/real.h"
+#include "lib/reconcile.h"
 #include "lib/space.h"
 #include "lib/stage.h"
 #include "lib/sync.h"
+
+#define NO_ADDRESS (1UL << 56) /* more than any user address */
 
 static void *failed(int err)
 {
@@ -74,30 +78,8 @@ static void *reserve(void *to, size_t len, int flags)
 			 MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | flags, -1, 0);
 }
 
-/* The file from `off` on, mapped at `at` in place of what is there, from area a's own mapping.
- */
-static bool map_file_at(const struct area *a, uintptr_t addr, uintptr_t at, size_t skip,
-			size_t len, int prot)
-{
-	const uintptr_t from = (a->seg ? a->saved : a->start) + (addr - a->start);
-	char *copy;
-
-	copy = real.mremap((void *)from, 0, skip + len, MREMAP_MAYMOVE, NULL);
-	if (copy == MAP_FAILED)
-		return false;
-	if (skip)
-		real.munmap(copy, skip);
-	(void)munlock(copy + skip, len);
-	if (real.mprotect(copy + skip, len, prot) == 0 &&
-	    real.mremap(copy + skip, len, len, MREMAP_MAYMOVE | MREMAP_FIXED, (void *)at) !=
-		    MAP_FAILED)
-		return true;
-	real.munmap(copy + skip, len);
-	return false;
-}
-
 /* Records [at, at+len) as file f from off, and shows what is staged of it. */
-static int adopt(struct file *f, uintptr_t at, size_t len, uint64_t off)
+static int adopt(struct file *f, uintptr_t at, size_t len, uint64_t off, const struct vma *like)
 {
 	struct segment *orphans = NULL;
 	int err;
@@ -108,19 +90,21 @@ static int adopt(struct file *f, uintptr_t at, size_t len, uint64_t off)
 		err = join_range(f, -1, at, off, off + len);
 	if (!err)
 		err = stage_show(f, at, at + len);
+	if (!err && like)
+		exchange_lock((void *)at, len, like->flags);
 	return err;
 }
 
 static void *grow_in_place(struct area *a, uintptr_t start, size_t old_len, size_t new_len,
-			   int prot)
+			   const struct vma *like)
 {
 	const uintptr_t tail = start + old_len;
 	const size_t len = new_len - old_len;
 
 	if (reserve((void *)tail, len, MAP_FIXED_NOREPLACE) != (void *)tail)
 		return MAP_FAILED;
-	if (map_file_at(a, start, tail, old_len, len, prot) &&
-	    adopt(a->file, tail, len, a->off + (start - a->start) + old_len) == 0)
+	if (filemap_at(a, start, tail, old_len, len, like) &&
+	    adopt(a->file, tail, len, a->off + (start - a->start) + old_len, like) == 0)
 		return (void *)start;
 	forget_range(tail, tail + len);
 	real.munmap((void *)tail, len);
@@ -136,7 +120,7 @@ static void drop_old(uintptr_t start, size_t len)
 
 /* A whole new range, and then the end of the old one unless it stays. */
 static void *move(struct area *a, uintptr_t start, size_t old_len, size_t new_len, int flags,
-		  void *to, int prot)
+		  void *to, const struct vma *like)
 {
 	const uint64_t off = a->off + (start - a->start);
 	struct file *f = a->file;
@@ -152,8 +136,8 @@ static void *move(struct area *a, uintptr_t start, size_t old_len, size_t new_le
 	}
 	if (at == MAP_FAILED)
 		return at;
-	if (!map_file_at(a, start, (uintptr_t)at, 0, new_len, prot) ||
-	    adopt(f, (uintptr_t)at, new_len, off) < 0) {
+	if (!filemap_at(a, start, (uintptr_t)at, 0, new_len, like) ||
+	    adopt(f, (uintptr_t)at, new_len, off, like) < 0) {
 		forget_range((uintptr_t)at, (uintptr_t)at + new_len);
 		real.munmap(at, new_len);
 		return failed(ENOMEM);
@@ -172,10 +156,10 @@ static int check(uintptr_t start, size_t old_len, size_t new_len, int flags, uin
 	if (start % page_size() || new_len == 0 ||
 	    (flags & ~(MREMAP_MAYMOVE | MREMAP_FIXED | MREMAP_DONTUNMAP)) ||
 	    ((flags & (MREMAP_FIXED | MREMAP_DONTUNMAP)) && !(flags & MREMAP_MAYMOVE)) ||
-	    ((flags & MREMAP_DONTUNMAP) && old_len != new_len) ||
-	    (!old_len && !(flags & MREMAP_MAYMOVE)))
+	    ((flags & MREMAP_DONTUNMAP) && old_len != new_len))
 		return EINVAL;
-	if (flags & MREMAP_FIXED && (to % page_size() || (to < end && start < to + new_len)))
+	if (flags & MREMAP_FIXED && (to % page_size() || (to < end && start < to + new_len) ||
+				     to + new_len < to || to + new_len > NO_ADDRESS))
 		return EINVAL;
 	/* One mapping of one file, as far as the program knows. */
 	for (b = a; a && b->end < end; a = b) {
@@ -187,31 +171,64 @@ static int check(uintptr_t start, size_t old_len, size_t new_len, int flags, uin
 	return a ? 0 : EFAULT;
 }
 
+/* Several mappings to the kernel, with us or without. Linux 6.17 and later move such a range if
+ * its size stays; they do so with our parts of it, too. */
+static void *move_pieces(uintptr_t start, size_t len, int flags, uintptr_t to)
+{
+	struct segment *orphans = NULL;
+	int saved;
+	void *p;
+
+	if (flags & MREMAP_FIXED)
+		sync_before_unmap(to, to + len);
+	p = real.mremap((void *)start, len, len, flags, (void *)to);
+	saved = errno;
+	if (p == MAP_FAILED)
+		reconcile(); /* older ones have unmapped the target by now */
+	else
+		(void)space_move(start, start + len, (uintptr_t)p, &orphans);
+	stage_release(orphans);
+	errno = saved;
+	return p;
+}
+
 void *remap_staged(void *addr, size_t old_len, size_t new_len, int flags, void *to)
 {
 	const uintptr_t start = (uintptr_t)addr;
 	struct area *a;
+	struct vma like;
 	void *p;
-	int err, prot;
+	int err;
 
+	if (new_len >= NO_ADDRESS ||
+	    old_len >= NO_ADDRESS) /* what is wrong is the kernel's to say */
+		return real.mremap(addr, old_len, new_len, flags, to);
 	old_len = page_up(old_len);
 	new_len = page_up(new_len);
 	err = check(start, old_len, new_len, flags, (uintptr_t)to);
 	if (err)
 		return failed(err);
-	a = areas_first(&space.areas, start, start + 1);
-	prot = stage_prot_at(start);
-	if (prot < 0)
+	if (!old_len && !(flags & MREMAP_MAYMOVE))
 		return failed(ENOMEM);
+	a = areas_first(&space.areas, start, start + 1);
+	err = filemap_like(start, start + MAX(old_len, page_size()), &like);
+	if (err == -EFAULT && flags & MREMAP_FIXED && old_len == new_len &&
+	    !(flags & MREMAP_DONTUNMAP))
+		return move_pieces(start, old_len, flags, (uintptr_t)to);
+	if (err == -EFAULT && new_len <= old_len &&
+	    !(flags & (MREMAP_FIXED | MREMAP_DONTUNMAP)))
+		err = 0; /* shrinking looks at nothing */
+	if (err)
+		return failed(-err);
 	if (!(flags & (MREMAP_FIXED | MREMAP_DONTUNMAP)) && old_len) {
 		if (new_len < old_len)
 			drop_old(start + new_len, old_len - new_len);
 		if (new_len <= old_len)
 			return addr;
-		p = grow_in_place(a, start, old_len, new_len, prot);
+		p = grow_in_place(a, start, old_len, new_len, &like);
 		if (p != MAP_FAILED || !(flags & MREMAP_MAYMOVE))
 			return p != MAP_FAILED ? p : failed(ENOMEM);
 		a = areas_first(&space.areas, start, start + 1);
 	}
-	return move(a, start, old_len, new_len, flags, to, prot);
+	return move(a, start, old_len, new_len, flags, to, &like);
 }

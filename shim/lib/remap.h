@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* mremap() over tracked ranges. Both with the original's contract (MAP_FAILED and errno), with
- * the lock held and nodes for eight areas in reserve. */
+/* mremap() and remap_file_pages() over tracked ranges. All with the original's contract
+ * (MAP_FAILED and errno), with the lock held and nodes for eight areas in reserve. */
 #ifndef PINSTAGE_REMAP_H
 #define PINSTAGE_REMAP_H
 
@@ -13,5 +13,9 @@ void *remap_native(void *addr, size_t old_len, size_t new_len, int flags, void *
  * range is built from the file's own mapping, which is kept aside, shows the same segments, and
  * then the old one goes. */
 void *remap_staged(void *addr, size_t old_len, size_t new_len, int flags, void *to);
+
+/* remap_file_pages(): the staged parts of the range show their file again, the kernel does what
+ * was asked, and what is staged shows at the range's new offsets. 0, or -1 and errno. */
+int remap_pages(void *addr, size_t len, int prot, size_t page, int flags);
 
 #endif

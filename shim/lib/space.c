@@ -6,6 +6,7 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
+#include "lib/kept.h"
 #include "lib/native.h"
 #include "lib/ownfd.h"
 #include "lib/real.h"
@@ -41,6 +42,12 @@ bool space_is_ours(void)
 	if (owner == 0)
 		owner = me;
 	return owner == me;
+}
+
+bool space_concerned(uintptr_t start, size_t len)
+{
+	return atomic_load_explicit(&space.tracked, memory_order_relaxed) != 0 &&
+	       areas_touched(&space.areas, start, start + page_up(len));
 }
 
 bool space_inside(void)
@@ -146,6 +153,25 @@ static int split(uintptr_t at)
 	return err;
 }
 
+int space_move(uintptr_t start, uintptr_t end, uintptr_t to, struct segment **ret_orphans)
+{
+	struct area *a, *next;
+	int err;
+
+	err = space_set(to, to + (end - start), NULL, 0, ret_orphans);
+	if (!err)
+		err = split(start);
+	if (!err)
+		err = split(end);
+	if (err)
+		return err;
+	for (a = areas_first(&space.areas, start, end); a; a = next) {
+		next = areas_next(a, end);
+		areas_shift(&space.areas, a, to - start);
+	}
+	return 0;
+}
+
 static void forget(struct area *a, struct segment **ret_orphans)
 {
 	struct segment *s = a->seg, **at;
@@ -154,8 +180,9 @@ static void forget(struct area *a, struct segment **ret_orphans)
 	if (s && s->areas == 1) { /* still of use if the keeper dies now */
 		s->saved = a->saved;
 		s->saved_len = a->end - a->start;
+		s->saved_off = a->off;
 	} else if (a->saved) {
-		real.munmap((void *)a->saved, a->end - a->start);
+		kept_drop(s, a->off, a->saved, a->end - a->start);
 	}
 	areas_remove(&space.areas, a);
 	atomic_fetch_sub(&space.tracked, 1);
@@ -247,7 +274,7 @@ void segment_link(struct file *f, struct segment *s)
 void segment_free(struct segment *s)
 {
 	if (s->saved)
-		real.munmap((void *)s->saved, s->saved_len);
+		kept_drop(s, s->saved_off, s->saved, s->saved_len);
 	ownfd_close(s->memfd);
 	ownfd_close(s->ledger);
 	pool_put(&segment_pool, s);

@@ -16,13 +16,15 @@
 #include <sys/types.h>
 
 #include "common/util.h"
+#include "common/vmas.h"
 #include "lib/areas.h"
 
 struct segment {
 	struct segment *next; /* of the same file, by offset */
 	struct file *file;
-	uint64_t id;	   /* the keeper's */
-	uint64_t off, len; /* bytes of the file, page-aligned */
+	uint64_t id;		       /* the keeper's */
+	uint64_t off, len;	       /* bytes of the file, page-aligned */
+	struct vma_id file_id, mem_id; /* what maps say of file and memory */
 	int memfd; /* own descriptors: the memory, and what a new keeper needs to know */
 	int ledger;
 	unsigned areas; /* that show it in this process */
@@ -33,6 +35,7 @@ struct segment {
 	uintptr_t saved; /* with no area left: the file's own mapping of the last one, until it
 			    is released */
 	size_t saved_len;
+	uint64_t saved_off;
 };
 
 struct file {
@@ -74,6 +77,9 @@ void space_join(void);
 /* Whether this process is the one that the records are about. */
 bool space_is_ours(void);
 
+/* Whether a range overlaps tracked addresses. Asked first, and without the lock. */
+bool space_concerned(uintptr_t start, size_t len);
+
 /* For fork(). */
 void space_before_fork(void);
 void space_after_fork(bool child);
@@ -88,6 +94,10 @@ void space_file_put(struct file *f); /* frees it when nothing refers to it */
  * then nothing is recorded for the range, which only means that it cannot be staged. */
 int space_set(uintptr_t start, uintptr_t end, struct file *f, uint64_t off,
 	      struct segment **ret_orphans);
+
+/* What the records say of [start, end) they say of as much from `to` on instead, which does not
+ * overlap it. Like space_set(). */
+int space_move(uintptr_t start, uintptr_t end, uintptr_t to, struct segment **ret_orphans);
 
 /* A descriptor of ours has another number now. Takes the lock. */
 void space_fd_moved(int from, int to);

@@ -5,6 +5,8 @@
 #include <stdio.h>
 #include <sys/mman.h>
 #include <sys/resource.h>
+#include <sys/stat.h>
+#include <sys/sysmacros.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -27,6 +29,17 @@
 #define FILL_CHUNK    (1UL << 20)
 #define LARGEST_FOLIO (2UL << 20)
 #define PATIENCE_MS   2000 /* for direct I/O under way */
+
+/* A memfd's numbers are the same in maps and for fstat(). */
+static void segment_identify(struct segment *s)
+{
+	struct stat st;
+
+	if (s->memfd >= 0 && fstat(s->memfd, &st) == 0)
+		s->mem_id =
+			(struct vma_id){ (uint64_t)major(st.st_dev) << 32 | minor(st.st_dev),
+					 st.st_ino };
+}
 
 /* Mappings that were prepared and are not where the program sees them. */
 static void unmap_forward(struct exchange *x)
@@ -59,6 +72,14 @@ static int prepare_stage(struct exchange *x)
 	return 0;
 }
 
+static int protect(const struct place *p)
+{
+	const int prot = exchange_prot(p->flags);
+
+	return p->pkey ? real.pkey_mprotect(p->saved, p->span.len, prot, (int)p->pkey)
+		       : real.mprotect(p->saved, p->span.len, prot);
+}
+
 static int prepare_retire(struct exchange *x)
 {
 	size_t i;
@@ -69,7 +90,8 @@ static int prepare_retire(struct exchange *x)
 		p->span.backward =
 			NULL; /* made by back_to_segment(): no seal while it is there */
 		p->span.forward = p->saved;
-		if (real.mprotect(p->saved, p->span.len, exchange_prot(p->flags)) < 0)
+		(void)real.munlock(p->saved, p->span.len); /* mlockall() found it, too */
+		if (protect(p) < 0)
 			return exchange_fail(&x->why, REASON_NO_MEMORY, -ENOMEM);
 	}
 	return 0;
@@ -173,6 +195,7 @@ static int act_retire(void *arg)
 	if (fds[0] >= 0) {
 		ownfd_close(x->s->memfd);
 		x->s->memfd = ownfd_adopt(fds[0]);
+		segment_identify(x->s);
 	}
 	return err;
 }
@@ -230,8 +253,7 @@ static int run_curtain(struct exchange *x, int (*act)(void *), void (*back)(void
 	if (err && x->why == REASON_NONE)
 		x->why = err == -EPERM || err == -ENOSYS ? REASON_NO_CURTAIN : REASON_NO_MEMORY;
 	for (i = 0; i < x->n; i++)
-		if (x->place[i].flags & VMA_LOCKED)
-			(void)mlock(x->place[i].span.addr, x->place[i].span.len);
+		exchange_lock(x->place[i].span.addr, x->place[i].span.len, x->place[i].flags);
 	return err;
 }
 
@@ -337,6 +359,8 @@ int stage_open(struct exchange *x, struct custody *c)
 	if (!err && (x->s->memfd < 0 || x->s->ledger < 0))
 		err = exchange_fail(&x->why, REASON_NO_FILES, -EMFILE);
 	x->s->id = m.id;
+	x->s->file_id = (struct vma_id){ x->dev, x->ino };
+	segment_identify(x->s);
 	return err;
 }
 
@@ -433,6 +457,8 @@ int stage_range(const struct vma *v, const char *path, uint64_t off, uint64_t en
 	int err;
 
 	err = custody_find(&c, v, path, a ? a->file : NULL, &own, ret_why);
+	if (err && a) /* another file stands there now than the records say */
+		err = custody_find(&c, v, path, NULL, &own, ret_why);
 	if (err)
 		return err;
 	if (ctx->err == -EOPNOTSUPP && !c.dax)
@@ -546,6 +572,7 @@ static int show_segment(struct exchange *x)
 			break;
 		}
 		p->span.forward = p->span.backward = NULL;
+		exchange_lock(p->span.addr, p->span.len, p->flags);
 		(void)space_set(start, start + p->span.len, x->f, p->off, &orphans);
 		a = areas_first(&space.areas, start, start + 1);
 		a->seg = x->s;
@@ -562,7 +589,8 @@ static int show_segment(struct exchange *x)
 int stage_show(struct file *f, uintptr_t start, uintptr_t end)
 {
 	struct area *a = areas_first(&space.areas, start, end);
-	const uint64_t off = a ? a->off : 0, stop = off + (end - start);
+	const uint64_t off = a ? a->off + (start - MIN(start, a->start)) : 0;
+	const uint64_t stop = off + (end - start);
 	struct scratch scratch, whole;
 	struct segment *s;
 	struct vma v;

@@ -38,8 +38,24 @@
 	V(LIBC, void *, mremap, (void *addr, size_t old_len, size_t new_len, int flags, ...)) \
 	H(LIBC, int, mprotect, (void *addr, size_t len, int prot), (addr, len, prot), \
 		(int)RAW(SYS_mprotect, addr, len, prot)) \
+	H(LIBC, int, pkey_mprotect, (void *addr, size_t len, int prot, int key), (addr, len, prot, key), \
+		(int)RAW(SYS_pkey_mprotect, addr, len, prot, key)) \
 	H(LIBC, int, madvise, (void *addr, size_t len, int advice), (addr, len, advice), \
 		(int)RAW(SYS_madvise, addr, len, advice)) \
+	H(LIBC, ssize_t, process_madvise, \
+		(int pidfd, const struct iovec *iov, size_t n, int advice, unsigned flags), \
+		(pidfd, iov, n, advice, flags), RAW(SYS_process_madvise, pidfd, iov, n, advice, flags)) \
+	H(LIBC, int, mlock, (const void *addr, size_t len), (addr, len), (int)RAW(SYS_mlock, addr, len)) \
+	H(LIBC, int, mlock2, (const void *addr, size_t len, unsigned flags), (addr, len, flags), \
+		(int)RAW(SYS_mlock2, addr, len, flags)) \
+	H(LIBC, int, munlock, (const void *addr, size_t len), (addr, len), \
+		(int)RAW(SYS_munlock, addr, len)) \
+	H(LIBC, int, mlockall, (int flags), (flags), (int)RAW(SYS_mlockall, flags)) \
+	H(LIBC, int, munlockall, (void), (), (int)RAW(SYS_munlockall, 0)) \
+	H(LIBC, int, remap_file_pages, (void *addr, size_t len, int prot, size_t page, int flags), \
+		(addr, len, prot, page, flags), (int)RAW(SYS_remap_file_pages, addr, len, prot, page, flags)) \
+	H(LIBC, void *, shmat, (int id, const void *addr, int flags), (id, addr, flags), \
+		(void *)RAW(SYS_shmat, id, addr, flags)) \
 	H(LIBC, int, msync, (void *addr, size_t len, int flags), (addr, len, flags), \
 		(int)RAW(SYS_msync, addr, len, flags)) \
 	\
