@@ -30,11 +30,15 @@
 #define LARGEST_FOLIO (2UL << 20)
 #define PATIENCE_MS   2000 /* for direct I/O under way */
 
-/* A memfd's numbers are the same in maps and for fstat(). */
-static void segment_identify(struct segment *s)
+/* What maps say of the segment's file and memory. A memfd's numbers are the same there and for
+ * fstat(). */
+static void identify(struct exchange *x)
 {
+	struct segment *s = x->s;
 	struct stat st;
 
+	if (x->ino)
+		s->file_id = (struct vma_id){ x->dev, x->ino };
 	if (s->memfd >= 0 && fstat(s->memfd, &st) == 0)
 		s->mem_id =
 			(struct vma_id){ (uint64_t)major(st.st_dev) << 32 | minor(st.st_dev),
@@ -195,7 +199,7 @@ static int act_retire(void *arg)
 	if (fds[0] >= 0) {
 		ownfd_close(x->s->memfd);
 		x->s->memfd = ownfd_adopt(fds[0]);
-		segment_identify(x->s);
+		identify(x);
 	}
 	return err;
 }
@@ -359,8 +363,7 @@ int stage_open(struct exchange *x, struct custody *c)
 	if (!err && (x->s->memfd < 0 || x->s->ledger < 0))
 		err = exchange_fail(&x->why, REASON_NO_FILES, -EMFILE);
 	x->s->id = m.id;
-	x->s->file_id = (struct vma_id){ x->dev, x->ino };
-	segment_identify(x->s);
+	identify(x);
 	return err;
 }
 
@@ -559,6 +562,7 @@ static int show_segment(struct exchange *x)
 	err = exchange_find_aliases(x);
 	if (err || pool_reserve(&space.areas.pool, 4 * x->n))
 		return err ? err : -ENOMEM;
+	identify(x);
 	err = prepare_stage(x);
 	for (size_t i = 0; i < x->n && !err; i++) {
 		struct place *p = &x->place[i];
