@@ -13,6 +13,7 @@ PINSTAGE_HOOKS(ON_DECLARE, ON_DECLARE, ON_NONE, ON_NONE)
 void *on_mremap(void *addr, size_t old_len, size_t new_len, int flags, void *to);
 int on_open(const char *path, int flags, mode_t perm);
 int on_openat(int dir, const char *path, int flags, mode_t perm);
+long uring_by_syscall(long fd, long opcode, long arg, long n);
 long on_syscall(long nr, long a, long b, long c, long d, long e, long f);
 
 #endif

@@ -156,15 +156,12 @@ int on_io_uring_register(unsigned int fd, unsigned int opcode, const void *arg, 
 	return register_by_number(native_liburing, fd, opcode, arg, n);
 }
 
-long on_syscall(long nr, long a, long b, long c, long d, long e, long f)
+long uring_by_syscall(long fd, long opcode, long arg, long n)
 {
-	int ret, saved;
+	const int saved = errno;
+	int ret = register_by_number(native_syscall, (unsigned)fd, (unsigned)opcode,
+				     (const void *)arg, (unsigned)n);
 
-	if (likely(nr != SYS_io_uring_register))
-		return real.syscall(nr, a, b, c, d, e, f);
-	saved = errno;
-	ret = register_by_number(native_syscall, (unsigned)a, (unsigned)b, (const void *)c,
-				 (unsigned)d);
 	errno = ret < 0 ? -ret : saved;
 	return ret < 0 ? -1 : ret;
 }

@@ -89,7 +89,7 @@ __attribute__((constructor)) static void start(void)
 	Dl_info info;
 
 	(void)real_bind();
-	(void)space_is_ours();
+	space_begin(keeper_after_fork);
 	if (getauxval(AT_SECURE)) /* the environment is not its owner's */
 		return;
 	if (dladdr((void *)(uintptr_t)start, &info) && info.dli_fname)

@@ -3,6 +3,7 @@
 
 #include <errno.h>
 #include <pthread.h>
+#include <sched.h>
 #include <sys/mman.h>
 #include <unistd.h>
 
@@ -32,16 +33,64 @@ static struct file_tree files;
 static struct pool file_pool = POOL_INIT(struct file);
 static struct pool segment_pool = POOL_INIT(struct segment);
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
-static pid_t owner; /* 0: not known yet */
+
+/* The process that the records are about, in a page that a copy of this process does not
+ * inherit: 0 there tells a copy that no atfork handler saw from a child that only borrows our
+ * memory. */
+static _Atomic(pid_t) fallback, *owner = &fallback;
+static void (*copied)(void);
+
+#define NOBODY	 0
+#define ADOPTING (-1)
+#define ORPHAN	 (-2)
 static __thread bool inside __attribute__((tls_model("initial-exec")));
+
+void space_begin(void (*when_copied)(void))
+{
+	const size_t size = page_size();
+	void *page;
+
+	atomic_store(owner, (pid_t)arch_syscall(SYS_getpid, 0, 0, 0, 0, 0, 0));
+	copied = when_copied;
+	page = real.mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1,
+			 0);
+	if (page == MAP_FAILED)
+		return;
+	if (real.madvise(page, size, MADV_WIPEONFORK) < 0) {
+		real.munmap(page, size);
+		return;
+	}
+	*(_Atomic(pid_t) *)page = atomic_load(owner);
+	owner = page;
+}
+
+/* If a thread of the process that we are a copy of had the lock, the records may be half
+ * changed: then they are nobody's. */
+static bool adopt(pid_t me)
+{
+	pid_t of = NOBODY;
+
+	if (atomic_compare_exchange_strong(owner, &of, ADOPTING)) {
+		of = pthread_mutex_trylock(&lock) ? ORPHAN : me;
+		if (of == me) {
+			pthread_mutex_unlock(&lock);
+			native_forget();
+			if (copied)
+				copied();
+		}
+		atomic_store(owner, of);
+	}
+	while ((of = atomic_load(owner)) == ADOPTING)
+		sched_yield();
+	return of == me;
+}
 
 bool space_is_ours(void)
 {
-	pid_t me = (pid_t)arch_syscall(SYS_getpid, 0, 0, 0, 0, 0, 0);
+	const pid_t me = (pid_t)arch_syscall(SYS_getpid, 0, 0, 0, 0, 0, 0);
+	const pid_t of = atomic_load_explicit(owner, memory_order_relaxed);
 
-	if (owner == 0)
-		owner = me;
-	return owner == me;
+	return of == me || (unlikely(of == NOBODY) && adopt(me));
 }
 
 bool space_concerned(uintptr_t start, size_t len)
@@ -100,7 +149,7 @@ void space_after_fork(bool child)
 	struct space_guard g;
 
 	if (child) {
-		owner = (pid_t)arch_syscall(SYS_getpid, 0, 0, 0, 0, 0, 0);
+		atomic_store(owner, (pid_t)arch_syscall(SYS_getpid, 0, 0, 0, 0, 0, 0));
 		native_forget();
 	}
 	if (!fork_locked)

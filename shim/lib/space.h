@@ -63,7 +63,7 @@ struct space_guard {
 };
 
 /* False if this thread is already inside (it may not wait for itself), or if the process is a
- * child that shares or copied our memory without fork(): the caller passes the call through. */
+ * child that only borrows our memory (vfork): the caller passes the call through. */
 bool space_lock(struct space_guard *g);
 void space_unlock(struct space_guard *g);
 
@@ -74,7 +74,11 @@ bool space_inside(void);
  * while such a thread begins or ends must not wait for the lock. */
 void space_join(void);
 
-/* Whether this process is the one that the records are about. */
+/* When the program starts. when_copied() is called in a copy of the process that no atfork
+ * handler saw (clone(2) without CLONE_VM), by the first hook that has something to do there. */
+void space_begin(void (*when_copied)(void));
+
+/* Whether this process is the one that the records are about, or a copy of it. */
 bool space_is_ours(void);
 
 /* Whether a range overlaps tracked addresses. Asked first, and without the lock. */

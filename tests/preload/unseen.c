@@ -1,0 +1,345 @@
+// SPDX-License-Identifier: MIT
+/*
+ * Changes of the address space that no hook sees: system calls made inline, and processes made
+ * by clone(2) behind fork()'s back. Nothing is done on the word of records that they made
+ * wrong.
+ */
+#include <pthread.h>
+#include <sched.h>
+#include <sys/syscall.h>
+
+#include <pinstage.h>
+
+#include "testlib.h"
+
+#define SIZE (256 * KIB)
+
+struct staged {
+	struct io_uring ring;
+	unsigned char *map;
+	int fd;
+};
+
+static int open_and_stage(struct staged *s)
+{
+	make_file("data", SIZE);
+	ring_init(&s->ring);
+	s->fd = open_file("data", O_RDWR);
+	s->map = map_fd(s->fd, SIZE, 0);
+	return register_one(&s->ring, s->map, SIZE);
+}
+
+/* What a program does that has no libc, or a runtime with system calls of its own. */
+static long inline_call(long nr, long a, long b, long c, long d, long e, long f)
+{
+#if defined(__x86_64__)
+	register long r10 __asm__("r10") = d;
+	register long r8 __asm__("r8") = e;
+	register long r9 __asm__("r9") = f;
+	long ret;
+
+	__asm__ volatile("syscall"
+			 : "=a"(ret)
+			 : "a"(nr), "D"(a), "S"(b), "d"(c), "r"(r10), "r"(r8), "r"(r9)
+			 : "rcx", "r11", "memory");
+	return ret;
+#else
+	long ret;
+
+	(void)nr, (void)a, (void)b, (void)c, (void)d, (void)e, (void)f;
+	skip_test("only for x86-64");
+	return ret = -1;
+#endif
+}
+
+static unsigned char *anonymous_at(unsigned char *at, size_t len)
+{
+	return (unsigned char *)inline_call(SYS_mmap, (long)at, (long)len,
+					    PROT_READ | PROT_WRITE,
+					    MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1, 0);
+}
+
+/* Other memory stands where the records know a segment: giving the range back must not put the
+ * file there. */
+static void munmap__unseen_then_released(void **state)
+{
+	struct staged s;
+
+	(void)state;
+	must_stage(open_and_stage(&s));
+	device_writes(&s.ring, s.map, SIZE, 0);
+	assert_int_equal(io_uring_unregister_buffers(&s.ring), 0);
+	assert_int_equal(inline_call(SYS_munmap, (long)s.map, SIZE, 0, 0, 0, 0), 0);
+	assert_ptr_equal(anonymous_at(s.map, SIZE), s.map);
+	memset(s.map, 0xee, SIZE);
+	if (with_shim())
+		(void)pinstage_release(s.map, SIZE);
+	for (size_t i = 0; i < SIZE; i++)
+		assert_int_equal(s.map[i], 0xee);
+	assert_reaches_file("data", 0, SIZE, DEVICE);
+	/* Truncation takes back what is staged, too. */
+	assert_int_equal(ftruncate(s.fd, 0), 0);
+	for (size_t i = 0; i < SIZE; i++)
+		assert_int_equal(s.map[i], 0xee);
+	assert_int_equal(munmap(s.map, SIZE), 0);
+	io_uring_queue_exit(&s.ring);
+}
+
+/* In part: the rest stays staged, and is moved and given back without what came between. */
+static void mmap__unseen_over_part(void **state)
+{
+	unsigned char *moved;
+	struct staged s;
+
+	(void)state;
+	must_stage(open_and_stage(&s));
+	device_writes(&s.ring, s.map, SIZE, 0);
+	assert_int_equal(io_uring_unregister_buffers(&s.ring), 0);
+	assert_ptr_equal(anonymous_at(s.map + SIZE / 2, SIZE / 4), s.map + SIZE / 2);
+	memset(s.map + SIZE / 2, 0xee, SIZE / 4);
+	assert_int_equal(madvise(s.map, SIZE / 4, MADV_REMOVE), 0);
+	moved = mremap(s.map, SIZE / 2, SIZE, MREMAP_MAYMOVE);
+	assert_ptr_not_equal(moved, MAP_FAILED);
+	for (size_t i = 0; i < SIZE / 4; i++) {
+		assert_int_equal(moved[i], 0);
+		assert_int_equal(s.map[SIZE / 2 + i], 0xee);
+	}
+	assert_content(moved + SIZE / 4, SIZE - SIZE / 4, SIZE / 4, DEVICE);
+	fill(moved, SIZE, 0, NEW);
+	assert_content(s.map + 3 * SIZE / 4, SIZE / 4, 3 * SIZE / 4, NEW);
+	assert_int_equal(munmap(moved, SIZE), 0);
+	assert_int_equal(munmap(s.map, SIZE), 0);
+	assert_in_file("data", 0, SIZE, NEW);
+	io_uring_queue_exit(&s.ring);
+}
+
+/* The same file, mapped anew where it was staged, can be registered like the first time. */
+static void mmap__unseen_of_same_file(void **state)
+{
+	struct staged s;
+	long at;
+
+	(void)state;
+	must_stage(open_and_stage(&s));
+	device_writes(&s.ring, s.map, SIZE, 0);
+	assert_int_equal(msync(s.map, SIZE, MS_SYNC), 0);
+	assert_int_equal(io_uring_unregister_buffers(&s.ring), 0);
+	at = inline_call(SYS_mmap, (long)s.map, SIZE, PROT_READ | PROT_WRITE,
+			 MAP_SHARED | MAP_FIXED, s.fd, 0);
+	assert_ptr_equal((void *)at, s.map);
+	assert_content(s.map, SIZE, 0, DEVICE);
+	fill(s.map, SIZE, 0, NEW);
+	assert_int_equal(register_one(&s.ring, s.map, SIZE), 0);
+	assert_content(s.map, SIZE, 0, NEW);
+	device_writes(&s.ring, s.map, SIZE / 2, 0);
+	assert_int_equal(munmap(s.map, SIZE), 0);
+	assert_in_file("data", 0, SIZE / 2, DEVICE);
+	assert_in_file("data", SIZE / 2, SIZE / 2, NEW);
+	io_uring_queue_exit(&s.ring);
+}
+
+/* Where the kernel put what we keep aside, the program maps something of its own. */
+static void kept_mapping__overwritten(void **state)
+{
+	unsigned long start, end, inode, pages = 0;
+	unsigned char *kept = NULL;
+	char line[512], perms[5];
+	struct staged s;
+	struct stat st;
+	FILE *maps;
+
+	(void)state;
+	must_stage(open_and_stage(&s));
+	if (!kernel_refuses())
+		skip_test("not on tmpfs: nothing is staged there");
+	device_writes(&s.ring, s.map, SIZE, 0);
+	assert_int_equal(io_uring_unregister_buffers(&s.ring), 0);
+	assert_int_equal(fstat(s.fd, &st), 0);
+	maps = fopen("/proc/self/maps", "re");
+	assert_non_null(maps);
+	while (fgets(line, sizeof(line), maps))
+		if (sscanf(line, "%lx-%lx %4s %*x %*s %lu", &start, &end, perms, &inode) == 4 &&
+		    strncmp(perms, "---s", 4) == 0 && strstr(line, "/data")) {
+			kept = (unsigned char *)start;
+			pages = (end - start) / page_size();
+		}
+	fclose(maps);
+	assert_non_null(kept);
+	assert_int_equal(pages * page_size(), SIZE);
+	assert_ptr_equal(anonymous_at(kept, SIZE), kept);
+	memset(kept, 0xee, SIZE);
+	/* Nothing to put back: it stays staged. */
+	assert_int_not_equal(pinstage_release(s.map, SIZE), 0);
+	assert_content(s.map, SIZE, 0, DEVICE);
+	fill(s.map, SIZE, 0, NEW);
+	assert_int_equal(munmap(s.map, SIZE), 0);
+	for (size_t i = 0; i < SIZE; i++)
+		assert_int_equal(kept[i], 0xee);
+	assert_reaches_file("data", 0, SIZE, NEW);
+	io_uring_queue_exit(&s.ring);
+}
+
+/* Through libc's syscall() the hooks do see it. */
+static void syscall__is_seen(void **state)
+{
+	struct staged s;
+	long p;
+
+	(void)state;
+	must_stage(open_and_stage(&s));
+	device_writes(&s.ring, s.map, SIZE, 0);
+	p = syscall(SYS_mremap, s.map, SIZE, SIZE / 2, MREMAP_MAYMOVE);
+	assert_ptr_equal((void *)p, s.map);
+	assert_in_file("data", SIZE / 2, SIZE / 2, DEVICE);
+	fill(s.map, SIZE / 2, 0, NEW);
+	assert_int_equal(syscall(SYS_msync, s.map, SIZE / 2, MS_SYNC), 0);
+	assert_in_file("data", 0, SIZE / 2, NEW);
+	fill(s.map, SIZE / 2, 0, NEWER);
+	p = syscall(SYS_mmap, s.map, SIZE, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_FIXED, s.fd,
+		    0L);
+	assert_ptr_equal((void *)p, s.map);
+	assert_content(s.map, SIZE / 2, 0, NEWER);
+	assert_int_equal(syscall(SYS_munmap, s.map, SIZE), 0);
+	assert_in_file("data", 0, SIZE / 2, NEWER);
+	assert_int_equal(syscall(SYS_munmap, 1L, SIZE), -1);
+	assert_int_equal(errno, EINVAL);
+	io_uring_queue_exit(&s.ring);
+}
+
+/* ---- processes ---- */
+
+static pid_t raw_fork(void)
+{
+	return (pid_t)inline_call(SYS_clone, SIGCHLD, 0, 0, 0, 0, 0);
+}
+
+/* A copy of the process that no atfork handler saw: its stores are in the same memory, its
+ * msync() is one, and its end is noticed. */
+static void clone__without_atfork_handlers(void **state)
+{
+	struct staged s;
+	pid_t pid;
+
+	(void)state;
+	must_stage(open_and_stage(&s));
+	device_writes(&s.ring, s.map, SIZE, 0);
+	pid = raw_fork();
+	assert_true(pid >= 0);
+	if (pid == 0) {
+		if (differs(s.map, SIZE, 0, DEVICE) >= 0)
+			_exit(1);
+		fill(s.map, SIZE / 2, 0, NEW);
+		if (msync(s.map, SIZE, MS_SYNC) < 0)
+			_exit(2);
+		if (!in_file("data", 0, SIZE / 2, NEW))
+			_exit(3);
+		fill(s.map, SIZE / 4, 0, NEWER);
+		if (munmap(s.map, SIZE) < 0 || !in_file("data", 0, SIZE / 4, NEWER))
+			_exit(4);
+		_exit(0);
+	}
+	assert_int_equal(wait_for(pid), 0);
+	assert_content(s.map, SIZE / 4, 0, NEWER);
+	fill(s.map + SIZE / 2, SIZE / 2, SIZE / 2, NEWER);
+	assert_int_equal(munmap(s.map, SIZE), 0);
+	assert_in_file("data", 0, SIZE / 4, NEWER);
+	assert_in_file("data", SIZE / 2, SIZE / 2, NEWER);
+	io_uring_queue_exit(&s.ring);
+}
+
+static int clone_child(void *arg)
+{
+	struct staged *s = arg;
+
+	fill(s->map, SIZE, 0, NEW);
+	return msync(s->map, SIZE, MS_SYNC) == 0 && in_file("data", 0, SIZE, NEW) ? 0 : 1;
+}
+
+static void clone__by_libc(void **state)
+{
+	static char stack[256 * KIB] __attribute__((aligned(64)));
+	struct staged s;
+	pid_t pid;
+
+	(void)state;
+	must_stage(open_and_stage(&s));
+	pid = clone(clone_child, stack + sizeof(stack), SIGCHLD, &s);
+	assert_true(pid > 0);
+	assert_int_equal(wait_for(pid), 0);
+	assert_content(s.map, SIZE, 0, NEW);
+	assert_int_equal(msync(s.map, SIZE, MS_SYNC), 0);
+	assert_in_file("data", 0, SIZE, NEW);
+	io_uring_queue_exit(&s.ring);
+}
+
+/* It outlives its parent, and is killed. */
+static void raw_forked_parent(void **state)
+{
+	struct staged s;
+	int go[2];
+	char c;
+
+	(void)state;
+	must_stage_in_part(open_and_stage(&s));
+	assert_int_equal(pipe(go), 0);
+	if (raw_fork() == 0) {
+		close(go[1]);
+		if (read(go[0], &c, 1) != 0)
+			_exit(1);
+		fill(s.map, SIZE, 0, NEW);
+		raise(SIGKILL);
+	}
+	exit(0);
+}
+
+static void clone__killed_after_its_parent(void **state)
+{
+	(void)state;
+	must_run("raw_forked_parent", 0);
+	assert_reaches_file("data", 0, SIZE, NEW);
+}
+
+/* A child that only borrows our memory must not take it for its own. */
+static int borrower(void *arg)
+{
+	struct staged *s = arg;
+
+	return msync(s->map, SIZE, MS_SYNC) == 0 ? 0 : 1;
+}
+
+static void clone__with_shared_memory(void **state)
+{
+	static char stack[256 * KIB] __attribute__((aligned(64)));
+	struct staged s;
+	pid_t pid;
+
+	(void)state;
+	must_stage(open_and_stage(&s));
+	pid = clone(borrower, stack + sizeof(stack), CLONE_VM | CLONE_VFORK | SIGCHLD, &s);
+	assert_true(pid > 0);
+	assert_int_equal(wait_for(pid), 0);
+	device_writes(&s.ring, s.map, SIZE, 0);
+	assert_int_equal(msync(s.map, SIZE, MS_SYNC), 0);
+	assert_in_file("data", 0, SIZE, DEVICE);
+	assert_int_equal(munmap(s.map, SIZE), 0);
+	io_uring_queue_exit(&s.ring);
+}
+
+int main(int argc, char **argv)
+{
+	static const struct test cases[] = {
+		TEST(munmap__unseen_then_released),
+		TEST(mmap__unseen_over_part),
+		TEST(mmap__unseen_of_same_file),
+		TEST(kept_mapping__overwritten),
+		TEST(syscall__is_seen),
+		TEST(clone__without_atfork_handlers),
+		TEST(clone__by_libc),
+		TEST(clone__killed_after_its_parent),
+		TEST(clone__with_shared_memory),
+		{ 0 },
+	};
+	static const struct test parts[] = { TEST(raw_forked_parent), { 0 } };
+
+	return test_main(argc, argv, cases, parts);
+}
