@@ -1,0 +1,426 @@
+// SPDX-License-Identifier: MIT
+/*
+ * Children of every kind, locks, limits and references that were there first, around a staged
+ * range.
+ */
+#include <pthread.h>
+#include <spawn.h>
+#include <stdatomic.h>
+#include <sys/file.h>
+#include <sys/resource.h>
+#include <sys/uio.h>
+
+#include "testlib.h"
+
+#define SIZE (256 * KIB)
+
+extern char **environ;
+
+struct staged {
+	struct io_uring ring;
+	unsigned char *map;
+	int fd;
+};
+
+static void open_data(struct staged *s)
+{
+	make_file("data", SIZE);
+	ring_init(&s->ring);
+	s->fd = open_file("data", O_RDWR);
+	s->map = map_fd(s->fd, SIZE, 0);
+}
+
+static int open_and_stage(struct staged *s)
+{
+	open_data(s);
+	return register_one(&s->ring, s->map, SIZE);
+}
+
+static bool others_can(const char *how)
+{
+	int ret = tool("filetool", how, path_of("data"));
+
+	assert_true(ret == 0 || ret == 1);
+	return ret == 0;
+}
+
+/* ---- children ---- */
+
+static atomic_bool stop;
+
+static void *storer(void *arg)
+{
+	_Atomic(uint64_t) *word = arg;
+
+	while (!stop)
+		(*word)++;
+	return NULL;
+}
+
+/* Other threads store while the process forks; each child stores, syncs and ends. */
+static void fork__with_threads_running(void **state)
+{
+	pthread_t thread[2];
+	struct staged s;
+	pid_t pid;
+
+	(void)state;
+	must_stage(open_and_stage(&s));
+	for (size_t i = 0; i < 2; i++)
+		assert_int_equal(pthread_create(&thread[i], NULL, storer, s.map + i * SIZE / 4),
+				 0);
+	for (unsigned i = 0; i < 8; i++) {
+		pid = fork();
+		assert_true(pid >= 0);
+		if (pid == 0) {
+			fill(s.map + SIZE / 2, SIZE / 2, SIZE / 2, NEW + i % 2);
+			if (msync(s.map, SIZE, MS_SYNC) < 0)
+				_exit(1);
+			_exit(in_file("data", SIZE / 2, SIZE / 2, NEW + i % 2) ? 0 : 2);
+		}
+		assert_int_equal(wait_for(pid), 0);
+		assert_content(s.map + SIZE / 2, SIZE / 2, SIZE / 2, NEW + i % 2);
+	}
+	stop = true;
+	for (size_t i = 0; i < 2; i++)
+		pthread_join(thread[i], NULL);
+	fill(s.map, SIZE, 0, NEWER);
+	assert_int_equal(munmap(s.map, SIZE), 0);
+	assert_in_file("data", 0, SIZE, NEWER);
+	io_uring_queue_exit(&s.ring);
+}
+
+/* Each child stores a quarter, and ends in a way of its own. */
+static void fork__children_end_in_every_way(void **state)
+{
+	const size_t quarter = SIZE / 4;
+	struct staged s;
+	pid_t pid;
+
+	(void)state;
+	must_stage(open_and_stage(&s));
+	for (size_t i = 0; i < 4; i++) {
+		pid = fork();
+		assert_true(pid >= 0);
+		if (pid == 0) {
+			fill(s.map + i * quarter, quarter, i * quarter, NEW);
+			if (i == 0)
+				_exit(0);
+			if (i == 1)
+				raise(SIGKILL);
+			if (i == 2)
+				execl("/bin/true", "true", (char *)NULL);
+			munmap(s.map, SIZE);
+			close(s.fd);
+			_exit(0);
+		}
+		assert_int_equal(wait_for(pid), i == 1 ? -SIGKILL : 0);
+		assert_content(s.map, (i + 1) * quarter, 0, NEW);
+	}
+	assert_int_equal(msync(s.map, SIZE, MS_SYNC), 0);
+	assert_in_file("data", 0, SIZE, NEW);
+	device_writes(&s.ring, s.map, SIZE, 0);
+	assert_int_equal(munmap(s.map, SIZE), 0);
+	assert_in_file("data", 0, SIZE, DEVICE);
+	io_uring_queue_exit(&s.ring);
+}
+
+static void becomes_daemon(void **state)
+{
+	struct staged s;
+
+	(void)state;
+	must_stage_in_part(open_and_stage(&s));
+	fill(s.map, SIZE / 2, 0, NEW);
+	if (daemon(0, 0) < 0)
+		_exit(1);
+	fill(s.map + SIZE / 2, SIZE / 2, SIZE / 2, NEW);
+	_exit(msync(s.map, SIZE, MS_SYNC) == 0 ? 0 : 1);
+}
+
+static void daemon__stores_after_its_parent(void **state)
+{
+	(void)state;
+	must_run("becomes_daemon", 0);
+	assert_reaches_file("data", 0, SIZE, NEW);
+}
+
+static void forks_twice(void **state)
+{
+	struct staged s;
+
+	(void)state;
+	must_stage_in_part(open_and_stage(&s));
+	if (fork() > 0)
+		_exit(0);
+	if (fork() > 0)
+		_exit(0);
+	fill(s.map, SIZE, 0, NEW);
+	_exit(0);
+}
+
+static void fork__twice(void **state)
+{
+	(void)state;
+	must_run("forks_twice", 0);
+	assert_reaches_file("data", 0, SIZE, NEW);
+}
+
+static void posix_spawn__leaves_it_staged(void **state)
+{
+	char *const argv[] = { (char *)(uintptr_t) "true", NULL };
+	struct staged s;
+	pid_t pid;
+
+	(void)state;
+	must_stage(open_and_stage(&s));
+	assert_int_equal(posix_spawn(&pid, "/bin/true", NULL, NULL, argv, environ), 0);
+	assert_int_equal(wait_for(pid), 0);
+	device_writes(&s.ring, s.map, SIZE, 0);
+	assert_int_equal(msync(s.map, SIZE, MS_SYNC), 0);
+	assert_in_file("data", 0, SIZE, DEVICE);
+	io_uring_queue_exit(&s.ring);
+}
+
+/* The child does not get the range; it may use the addresses for something else. */
+static void madvise__dontfork(void **state)
+{
+	unsigned char *p;
+	struct staged s;
+	pid_t pid;
+
+	(void)state;
+	must_stage(open_and_stage(&s));
+	fill(s.map, SIZE, 0, NEW);
+	assert_int_equal(madvise(s.map, SIZE, MADV_DONTFORK), 0);
+	pid = fork();
+	assert_true(pid >= 0);
+	if (pid == 0) {
+		p = mmap(s.map, SIZE, PROT_READ | PROT_WRITE,
+			 MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED_NOREPLACE, -1, 0);
+		if (p != s.map)
+			_exit(1);
+		memset(p, 0xee, SIZE);
+		if (madvise(p, SIZE, MADV_DONTNEED) < 0 || p[0] != 0)
+			_exit(2);
+		_exit(munmap(p, SIZE) == 0 ? 0 : 3);
+	}
+	assert_int_equal(wait_for(pid), 0);
+	assert_content(s.map, SIZE, 0, NEW);
+	assert_int_equal(munmap(s.map, SIZE), 0);
+	assert_in_file("data", 0, SIZE, NEW);
+	io_uring_queue_exit(&s.ring);
+}
+
+/* ---- locks ---- */
+
+/* Natively the child's copy of the mapping is what would keep the description, and with it the
+ * lock; it was told not to have one. */
+static void flock__not_prolonged_by_child_without_range(void **state)
+{
+	struct staged s;
+	int go[2], ret;
+	pid_t pid;
+	char c;
+
+	(void)state;
+	open_data(&s);
+	assert_int_equal(flock(s.fd, LOCK_EX), 0);
+	ret = register_one(&s.ring, s.map, SIZE);
+	if (ret == 0)
+		assert_int_equal(io_uring_unregister_buffers(&s.ring), 0);
+	assert_int_equal(madvise(s.map, SIZE, MADV_DONTFORK), 0);
+	assert_int_equal(pipe(go), 0);
+	pid = fork();
+	assert_true(pid >= 0);
+	if (pid == 0) {
+		close(s.fd);
+		close(go[1]);
+		_exit(read(go[0], &c, 1) == 0 ? 0 : 1);
+	}
+	assert_int_equal(munmap(s.map, SIZE), 0);
+	assert_false(others_can("flockable"));
+	assert_int_equal(close(s.fd), 0);
+	for (uint64_t until = now_ms() + 20000; !others_can("flockable");)
+		assert_true(now_ms() < until); /* the child closes its own in its own time */
+	close(go[1]);
+	assert_int_equal(wait_for(pid), 0);
+	must_stage(ret);
+	io_uring_queue_exit(&s.ring);
+}
+
+static void ofd_lock__held_until_closed(void **state)
+{
+	struct flock lock = { .l_type = F_WRLCK, .l_whence = SEEK_SET };
+	struct staged s;
+	int ret;
+
+	(void)state;
+	open_data(&s);
+	assert_int_equal(fcntl(s.fd, F_OFD_SETLK, &lock), 0);
+	ret = register_one(&s.ring, s.map, SIZE);
+	assert_false(others_can("lockable"));
+	if (ret == 0)
+		assert_int_equal(io_uring_unregister_buffers(&s.ring), 0);
+	assert_int_equal(munmap(s.map, SIZE), 0);
+	assert_false(others_can("lockable"));
+	assert_int_equal(close(s.fd), 0);
+	assert_true(others_can("lockable"));
+	must_stage(ret);
+	io_uring_queue_exit(&s.ring);
+}
+
+/* What a child closes and unmaps takes nothing from its parent. */
+static void posix_lock__survives_child(void **state)
+{
+	struct flock lock = { .l_type = F_WRLCK, .l_whence = SEEK_SET };
+	struct staged s;
+	pid_t pid;
+	int ret;
+
+	(void)state;
+	open_data(&s);
+	assert_int_equal(fcntl(s.fd, F_SETLK, &lock), 0);
+	ret = register_one(&s.ring, s.map, SIZE);
+	pid = fork();
+	assert_true(pid >= 0);
+	if (pid == 0) {
+		fill(s.map, SIZE, 0, NEW);
+		if (msync(s.map, SIZE, MS_SYNC) < 0 || munmap(s.map, SIZE) < 0)
+			_exit(1);
+		_exit(close(s.fd) == 0 ? 0 : 2);
+	}
+	assert_int_equal(wait_for(pid), 0);
+	assert_false(others_can("lockable"));
+	assert_int_equal(msync(s.map, SIZE, MS_SYNC), 0);
+	assert_in_file("data", 0, SIZE, NEW);
+	assert_false(others_can("lockable"));
+	assert_int_equal(close(s.fd), 0);
+	assert_true(others_can("lockable"));
+	must_stage(ret);
+	io_uring_queue_exit(&s.ring);
+}
+
+/* ---- descriptors ---- */
+
+/* Every number that may be ours is taken by the program. */
+static void descriptors__dup2_onto_all(void **state)
+{
+	struct staged s;
+	int null;
+
+	(void)state;
+	must_stage(open_and_stage(&s));
+	null = open("/dev/null", O_RDWR | O_CLOEXEC);
+	assert_true(null >= 0);
+	for (int fd = 400; fd < 5000; fd++)
+		if (fd != s.fd && fd != s.ring.ring_fd)
+			(void)dup2(null, fd); /* EBADF above the limit */
+	device_writes(&s.ring, s.map, SIZE, 0);
+	assert_int_equal(msync(s.map, SIZE, MS_SYNC), 0);
+	assert_in_file("data", 0, SIZE, DEVICE);
+	fill(s.map, SIZE, 0, NEW);
+	assert_int_equal(munmap(s.map, SIZE), 0);
+	assert_in_file("data", 0, SIZE, NEW);
+}
+
+static void set_files(rlim_t n)
+{
+	struct rlimit limit;
+
+	assert_int_equal(getrlimit(RLIMIT_NOFILE, &limit), 0);
+	limit.rlim_cur = n;
+	assert_int_equal(setrlimit(RLIMIT_NOFILE, &limit), 0);
+}
+
+static void limit__few_files(void **state)
+{
+	struct staged s;
+
+	(void)state;
+	set_files(40);
+	must_stage(open_and_stage(&s));
+	device_writes(&s.ring, s.map, SIZE, 0);
+	assert_int_equal(munmap(s.map, SIZE), 0);
+	assert_in_file("data", 0, SIZE, DEVICE);
+	io_uring_queue_exit(&s.ring);
+}
+
+/* None is left: the kernel's answer, one line, and nothing changed. */
+static void limit__no_file_left(void **state)
+{
+	struct staged s;
+	int last;
+
+	(void)state;
+	open_data(&s);
+	last = dup(s.fd);
+	assert_true(last >= 0);
+	set_files((rlim_t)last + 1);
+	assert_int_equal(register_one(&s.ring, s.map, SIZE), kernel_refuses() ? -EFAULT : 0);
+	set_files((rlim_t)last + 200);
+	if (kernel_refuses())
+		assert_refused_once();
+	fill(s.map, SIZE, 0, NEW);
+	assert_int_equal(munmap(s.map, SIZE), 0);
+	assert_in_file("data", 0, SIZE, NEW);
+	io_uring_queue_exit(&s.ring);
+}
+
+/* ---- references that were there first ---- */
+
+/* What is in the pipe are the file's own pages: whoever reads them must find what was stored
+ * until they are read. So nothing is staged before that. */
+static void vmsplice__pages_in_a_pipe(void **state)
+{
+	unsigned char *copy = malloc(SIZE);
+	struct iovec part;
+	struct staged s;
+	int way[2], ret;
+
+	(void)state;
+	open_data(&s);
+	assert_non_null(copy);
+	assert_int_equal(pipe(way), 0);
+	part = iov(s.map, 4 * page_size());
+	assert_int_equal(vmsplice(way[1], &part, 1, 0), part.iov_len);
+	ret = register_one(&s.ring, s.map, SIZE);
+	assert_int_equal(ret, kernel_refuses() ? -EFAULT : 0);
+	if (kernel_refuses())
+		assert_refused_once();
+	else
+		assert_int_equal(io_uring_unregister_buffers(&s.ring), 0);
+	fill(s.map, SIZE, 0, NEW);
+	assert_int_equal(read(way[0], copy, part.iov_len), part.iov_len);
+	assert_content(copy, part.iov_len, 0, NEW);
+	must_stage(register_one(&s.ring, s.map, SIZE));
+	assert_content(s.map, SIZE, 0, NEW);
+	device_writes(&s.ring, s.map, SIZE, 0);
+	assert_int_equal(munmap(s.map, SIZE), 0);
+	assert_in_file("data", 0, SIZE, DEVICE);
+	io_uring_queue_exit(&s.ring);
+	free(copy);
+}
+
+int main(int argc, char **argv)
+{
+	static const struct test cases[] = {
+		TEST(fork__with_threads_running),
+		TEST(fork__children_end_in_every_way),
+		TEST(fork__twice),
+		TEST(daemon__stores_after_its_parent),
+		TEST(posix_spawn__leaves_it_staged),
+		TEST(madvise__dontfork),
+		TEST(flock__not_prolonged_by_child_without_range),
+		TEST(ofd_lock__held_until_closed),
+		TEST(posix_lock__survives_child),
+		TEST(descriptors__dup2_onto_all),
+		TEST(limit__few_files),
+		TEST(limit__no_file_left),
+		TEST(vmsplice__pages_in_a_pipe),
+		{ 0 },
+	};
+	static const struct test parts[] = { TEST(becomes_daemon), TEST(forks_twice), { 0 } };
+
+	return test_main(argc, argv, cases, parts);
+}
