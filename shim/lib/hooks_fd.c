@@ -14,6 +14,7 @@
 #include "lib/keeper.h"
 #include "lib/log.h"
 #include "lib/ownfd.h"
+#include "lib/reconcile.h"
 #include "lib/space.h"
 
 /* Whether a mapping made from fd is left: it keeps the open file description alive anyway, so
@@ -44,6 +45,10 @@ static void leaving(int fd)
 	if (!space_lock(&g))
 		return;
 	ownfd_unwatch(fd);
+	if (space.inherited) {
+		space.inherited = false;
+		reconcile();
+	}
 	if (fstat(fd, &st) == 0 && S_ISREG(st.st_mode)) {
 		f = space_file((struct inode_key){ st.st_dev, st.st_ino }, false);
 		if (f && f->fd == fd)

@@ -75,6 +75,7 @@ static bool adopt(pid_t me)
 		if (of == me) {
 			pthread_mutex_unlock(&lock);
 			native_forget();
+			space.inherited = true;
 			if (copied)
 				copied();
 		}
@@ -151,6 +152,7 @@ void space_after_fork(bool child)
 	if (child) {
 		atomic_store(owner, (pid_t)arch_syscall(SYS_getpid, 0, 0, 0, 0, 0, 0));
 		native_forget();
+		space.inherited = true;
 	}
 	if (!fork_locked)
 		return;

@@ -53,6 +53,8 @@ struct space {
 	atomic_uint staged;  /* segments; 0: the hooks on files pass everything */
 	atomic_uint swaps;   /* odd while a curtain is drawn */
 	unsigned parked;     /* files with a descriptor in flight */
+	bool inherited;	     /* the records are our parent's, and not looked through yet:
+				MADV_DONTFORK may have kept some of it from us */
 };
 
 extern struct space space;
