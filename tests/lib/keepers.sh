@@ -1,4 +1,4 @@
-# shellcheck shell=sh disable=SC2034
+# shellcheck shell=sh disable=SC2034,SC2154
 # SPDX-License-Identifier: MIT
 #
 # For test scripts about the keeper, after cases.sh: keepers of one's own, and programs that use
