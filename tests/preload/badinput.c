@@ -78,13 +78,18 @@ static void range__anonymous_then_file(void **state)
 	close(fd);
 }
 
+/* Far below where the kernel places mappings: whatever maps something next would fill the gap.
+ */
 static void range__with_gap(void **state)
 {
+	const size_t far = 64UL << 30;
 	unsigned char *map;
 
 	(void)state;
 	make_file("data", SIZE);
 	map = map_file("data", SIZE);
+	map = mremap(map, SIZE, SIZE, MREMAP_MAYMOVE | MREMAP_FIXED, map - far);
+	assert_true(map != MAP_FAILED);
 	assert_int_equal(munmap(map + SIZE / 2, page_size()), 0);
 	refused(map, SIZE, -EFAULT);
 }
