@@ -64,6 +64,7 @@ static int write_run(struct run *r)
 	/* Whoever goes on from here, after an error or with another keeper, cannot know what
 	 * the file got, and memory may go back to what the base says. */
 	memset(segment_flags(g) + r->first, LEDGER_UNKNOWN, pages);
+	atomic_fetch_add(&g->stage->writes, 1);
 	while (at + done < end) {
 		n = pwrite(g->stage->fd, bounce + done, end - at - done, (off_t)(at + done));
 		if (n < 0 && errno == EINTR)

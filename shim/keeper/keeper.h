@@ -9,6 +9,7 @@
 #define PINSTAGE_KEEPER_H
 
 #include <pthread.h>
+#include <stdatomic.h>
 #include <stdbool.h>
 #include <stdint.h>
 #include <sys/queue.h>
@@ -78,7 +79,7 @@ enum touched {
 	TOUCHED_ANYWHERE,
 };
 
-struct stamp { /* of a file, after our own last write */
+struct stamp { /* of a file */
 	struct timespec written, changed;
 };
 
@@ -89,7 +90,8 @@ struct stage {
 	char name[256];
 	int fd; /* our own description of the file, or -1 while there is none yet */
 	bool overlay;
-	bool gently; /* nobody waits for this pass: it keeps to one processor */
+	atomic_uint writes; /* ours to the file, how many */
+	bool gently;	    /* nobody waits for this pass: it keeps to one processor */
 	LIST_HEAD(, segment) segments;
 	STAILQ_HEAD(, job) jobs;
 	TAILQ_ENTRY(stage) ready;
@@ -105,7 +107,9 @@ struct stage {
 	bool heard, ear_tells; /* there is a watch; and it tells others from us */
 	int ear;	       /* fanotify or inotify, or -1 */
 	enum touched touched;
-	struct stamp stamp;
+	struct stamp stamp, before; /* as of the last pass, and as it began */
+	unsigned writes_before;
+	bool look_again;      /* what others did may hide behind our own writes */
 	uint64_t quiet_until; /* ms: no pass for others' sake before that */
 	uint64_t merge_next;  /* ms: nor a merge while a client waits */
 };

@@ -20,6 +20,7 @@ struct merge {
 	struct segment *g;
 	unsigned char *file; /* CHUNK bytes */
 	unsigned char *old;  /* a page */
+	bool write_out;	     /* first: the file's times say that somebody stores to it */
 	uint64_t conflicts, first_conflict;
 };
 
@@ -128,6 +129,13 @@ static void merge_resident(struct merge *m, uint64_t p, uint64_t last)
 		   (off_t)(m->g->off + p * page));
 	if (map == MAP_FAILED)
 		return;
+	/* Written pages are write-protected: a store that comes after we have looked faults,
+	 * and changes the file's times once more. */
+	if (m->write_out)
+		(void)sync_file_range(m->g->stage->fd, (off_t)(m->g->off + p * page),
+				      (off_t)(pages * page),
+				      SYNC_FILE_RANGE_WAIT_BEFORE | SYNC_FILE_RANGE_WRITE |
+					      SYNC_FILE_RANGE_WAIT_AFTER);
 	err = mincore(map, pages * page, in);
 	munmap(map, pages * page);
 	for (from = 0; !err && from < pages; from = to) {
@@ -145,7 +153,7 @@ void merge_outside(struct stage *s, enum touched how, uint64_t off, uint64_t len
 	const uint64_t end = off + len < off ? UINT64_MAX : off + len, page = page_size();
 	cleanup_free unsigned char *file = xcalloc(1, CHUNK);
 	cleanup_free unsigned char *old = xcalloc(1, page);
-	struct merge m = { .file = file, .old = old };
+	struct merge m = { .file = file, .old = old, .write_out = outsiders_stored(s) };
 	struct segment *g;
 
 	LIST_FOREACH(g, &s->segments, link) {

@@ -13,6 +13,7 @@
 #include <sys/fanotify.h>
 #include <sys/inotify.h>
 #include <sys/stat.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "keeper/keeper.h"
@@ -173,24 +174,47 @@ void outsiders_heard(void)
 	}
 }
 
+static bool is_recent(struct timespec t)
+{
+	const long long tick_ms = 50; /* and more: of the times of a file on an old kernel */
+	struct timespec now;
+
+	clock_gettime(CLOCK_REALTIME, &now);
+	return (now.tv_sec - t.tv_sec) * 1000LL + (now.tv_nsec - t.tv_nsec) / 1000000 < tick_ms;
+}
+
+bool outsiders_stored(const struct stage *s)
+{
+	return !(same_time(s->before.changed, s->stamp.changed) &&
+		 same_time(s->before.written, s->stamp.written));
+}
+
 void outsiders_before(struct stage *s)
 {
-	struct stamp now;
+	const bool again = s->look_again && s->gently;
 
 	outsiders_watch(s);
-	now = stamp_of(s);
+	s->before = stamp_of(s);
+	s->writes_before = s->writes;
 	pthread_mutex_lock(&keeper.lock);
 	if (drain(s))
 		pass_soon(s);
-	if (s->touched == UNTOUCHED && !(same_time(now.changed, s->stamp.changed) &&
-					 same_time(now.written, s->stamp.written)))
+	if (s->touched == UNTOUCHED && (again || outsiders_stored(s)))
 		s->touched = TOUCHED_RESIDENT;
 	pthread_mutex_unlock(&keeper.lock);
 }
 
+/*
+ * What others did since the pass began was not seen, and must not be taken for seen: the times
+ * as they were then are what the next pass compares with. Where we wrote, the times are ours,
+ * and others' may hide behind them, as they may where two changes fall into one tick.
+ */
 void outsiders_after(struct stage *s)
 {
-	s->stamp = stamp_of(s);
+	const bool wrote = s->writes != s->writes_before;
+
+	s->stamp = wrote ? stamp_of(s) : s->before;
+	s->look_again = wrote || is_recent(s->before.changed);
 }
 
 void outsiders_pass_done(struct stage *s, uint64_t took)

@@ -94,7 +94,9 @@ static void others_are_heard(bool fanotify)
 	assert_int_equal(s->ear_tells, fanotify);
 	assert_int_equal(s->touched, UNTOUCHED);
 	/* What we write ourselves is no hint. */
+	outsiders_before(s);
 	assert_int_equal(pwrite(s->fd, "ours", 4, 0), 4);
+	s->writes++;
 	outsiders_after(s);
 	outsiders_before(s);
 	assert_int_equal(s->touched, UNTOUCHED);
@@ -135,6 +137,40 @@ static void others__seen_by_the_files_times(void **state)
 	outsiders_before(s);
 	assert_int_equal(s->touched, UNTOUCHED);
 	assert_int_equal(futimens(s->fd, old), 0);
+	outsiders_before(s);
+	assert_int_equal(s->touched, TOUCHED_RESIDENT);
+	free_stage(s);
+}
+
+/* While a pass looks at the file others go on. */
+static void others__change_times_during_a_pass(void **state)
+{
+	const struct timespec old[2] = { { .tv_nsec = UTIME_OMIT }, { .tv_sec = 1000 } };
+	struct stage *s = new_stage();
+
+	(void)state;
+	outsiders_before(s);
+	assert_int_equal(s->touched, UNTOUCHED);
+	assert_int_equal(futimens(s->fd, old), 0);
+	outsiders_after(s);
+	outsiders_before(s);
+	assert_int_equal(s->touched, TOUCHED_RESIDENT);
+	free_stage(s);
+}
+
+/* Their times may hide behind ours: a pass that nobody waits for looks once more. */
+static void others__may_hide_behind_our_writes(void **state)
+{
+	struct stage *s = new_stage();
+
+	(void)state;
+	outsiders_before(s);
+	assert_int_equal(pwrite(s->fd, "ours", 4, 0), 4);
+	s->writes++;
+	outsiders_after(s);
+	outsiders_before(s);
+	assert_int_equal(s->touched, UNTOUCHED);
+	s->gently = true;
 	outsiders_before(s);
 	assert_int_equal(s->touched, TOUCHED_RESIDENT);
 	free_stage(s);
@@ -222,6 +258,8 @@ static const struct CMUnitTest tests[] = {
 	cmocka_unit_test(others__heard_by_fanotify),
 	cmocka_unit_test(others__heard_by_inotify),
 	cmocka_unit_test(others__seen_by_the_files_times),
+	cmocka_unit_test(others__change_times_during_a_pass),
+	cmocka_unit_test(others__may_hide_behind_our_writes),
 	cmocka_unit_test(merge__takes_what_only_the_file_changed),
 	cmocka_unit_test(merge__loses_no_store),
 };
