@@ -9,6 +9,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
+#include <string.h>
 #include <sys/epoll.h>
 #include <sys/fanotify.h>
 #include <sys/inotify.h>
@@ -101,22 +102,23 @@ void outsiders_watch(struct stage *s)
 	listen_to(s, EPOLL_CTL_ADD);
 }
 
+/* With what identifies the file behind them, events are no multiple of their alignment long. */
 static void drain_fanotify(struct stage *s, bool *ret_open)
 {
-	union {
-		char bytes[4096];
-		struct fanotify_event_metadata align;
-	} buf;
-	const struct fanotify_event_metadata *m;
-	ssize_t n;
+	struct fanotify_event_metadata m;
+	char buf[4096];
+	ssize_t n, at;
 
-	while ((n = read(s->ear, buf.bytes, sizeof(buf.bytes))) > 0) {
-		for (m = &buf.align; FAN_EVENT_OK(m, n); m = FAN_EVENT_NEXT(m, n)) {
-			if (m->pid == getpid())
+	while ((n = read(s->ear, buf, sizeof(buf))) > 0) {
+		for (at = 0; n - at >= (ssize_t)sizeof(m); at += m.event_len) {
+			memcpy(&m, buf + at, sizeof(m));
+			if (m.event_len < sizeof(m))
+				break;
+			if (m.pid == getpid())
 				continue;
-			if (m->mask & (FAN_MODIFY | FAN_Q_OVERFLOW))
+			if (m.mask & (FAN_MODIFY | FAN_Q_OVERFLOW))
 				s->touched = TOUCHED_ANYWHERE;
-			*ret_open |= (m->mask & FAN_OPEN) != 0;
+			*ret_open |= (m.mask & FAN_OPEN) != 0;
 		}
 	}
 }
