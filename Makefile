@@ -152,6 +152,10 @@ endef
 $(foreach src,$(LINKED_SRC),$(eval $(call LINKED_TEST,$(src))))
 
 # Foreign programs, too: a test of speed preloads the shim under some of them.
+BENCH := $(patsubst %.c,$(BUILD)/%,$(wildcard tests/bench/*.c))
+$(BENCH): $(BUILD)/tests/bench/%: $(BUILD)/obj/tests/bench/%.o
+	@mkdir -p $(@D)
+	$(CC) $(CFLAGS) $(LDFLAGS) -o $@ $^ -luring -lxxhash
 $(call objects,$(wildcard tests/bench/*.c)): SANITIZERS =
 
 TEST_PROGRAMS := $(call test_program,$(PRELOAD_SRC) $(TEST_TOOL_SRC) $(CRASH_SRC) $(LINKED_SRC)) $(PLUGIN) \
@@ -188,11 +192,6 @@ check-quick:
 	@$(call deps,build demo check)
 	@$(MAKE) --no-print-directory tests
 	@$(RUN_TESTS) --quick $(TESTFLAGS)
-
-BENCH := $(patsubst %.c,$(BUILD)/%,$(wildcard tests/bench/*.c))
-$(BENCH): $(BUILD)/tests/bench/%: $(BUILD)/obj/tests/bench/%.o
-	@mkdir -p $(@D)
-	$(CC) $(CFLAGS) $(LDFLAGS) -o $@ $^ -luring -lxxhash
 
 bench:
 	@tests/deps build demo bench
