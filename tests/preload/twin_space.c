@@ -1,4 +1,5 @@
 // SPDX-License-Identifier: MIT
+/* sanitizers: no. Their run-time maps, too, and makes mlock() do nothing. */
 /* Twins (see twin.h): calls that change what stands where. */
 #include <sys/ipc.h>
 #include <sys/shm.h>
