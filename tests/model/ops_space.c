@@ -103,11 +103,23 @@ static void *reserve(size_t len)
 	return addr;
 }
 
+/* MREMAP_DONTUNMAP unlocks all of the kernel's area around what it moves, and whatever is
+ * staged divides areas. */
+static void unlock_all(void)
+{
+	for (unsigned i = 0; i < nmaps; i++) {
+		if (maps[i].locked && munlock(maps[i].addr, maps[i].len) < 0)
+			wrong("munlock: errno %d", errno);
+		maps[i].locked = false;
+	}
+}
+
 void op_mremap(void)
 {
 	size_t len, old_len, new_len;
 	unsigned char *addr, *to;
 	struct map *map, moved;
+	unsigned how;
 	int flags;
 
 	make_room();
@@ -120,10 +132,13 @@ void op_mremap(void)
 	if (one_in(3))
 		old_len = PAGE * (1 + below((unsigned)(old_len / PAGE)));
 	new_len = one_in(3) ? old_len : PAGE * (1 + below((unsigned)(old_len / PAGE + 6)));
+	how = below(4);
+	if (how == 2)
+		unlock_all();
 	moved = *map;
 	moved.at += (size_t)(addr - map->addr);
 	moved.len = new_len;
-	switch (below(4)) {
+	switch (how) {
 	case 0:
 		flags = 0;
 		break;
