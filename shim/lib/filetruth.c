@@ -6,8 +6,10 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
+#include "lib/exchange.h"
 #include "lib/pin.h"
 #include "lib/real.h"
+#include "lib/recover.h"
 #include "lib/sync.h"
 
 bool file_exchange_between(unsigned before)
@@ -53,6 +55,17 @@ void file_before_read(int fd, size_t n, off_t off)
 	errno = saved;
 }
 
+/* It cannot fail but for a seal: the memory is all there, and what is copied was just read by
+ * the kernel. */
+static void write_memory(struct segment *s, uint64_t off, const char *from, size_t len)
+{
+	const off_t at = (off_t)(off - s->off);
+
+	if (real.pwrite(s->memfd, from, len, at) < 0 && errno == EPERM &&
+	    recover_sealed(s) == 0)
+		(void)!real.pwrite(s->memfd, from, len, at);
+}
+
 void file_take(struct inode_key key, const struct iovec *iov, int n, size_t left, off_t off)
 {
 	struct file *f = space_file(key, false);
@@ -66,9 +79,8 @@ void file_take(struct inode_key key, const struct iovec *iov, int n, size_t left
 			lo = MAX(at, s->off);
 			hi = MIN(at + len, s->off + s->len);
 			if (lo < hi)
-				(void)!real.pwrite(s->memfd,
-						   (const char *)iov[i].iov_base + (lo - at),
-						   hi - lo, (off_t)(lo - s->off));
+				write_memory(s, lo, (const char *)iov[i].iov_base + (lo - at),
+					     hi - lo);
 		}
 		at += len;
 		left -= len;
@@ -78,7 +90,7 @@ void file_take(struct inode_key key, const struct iovec *iov, int n, size_t left
 }
 
 /* Not by pwrite(): RLIMIT_FSIZE is about the program's own writes. */
-static void clear_segment(const struct segment *s, uint64_t off, uint64_t end)
+static void clear_segment(struct segment *s, uint64_t off, uint64_t end)
 {
 	const uint64_t lo = MAX(off, s->off) - s->off;
 	const uint64_t hi = MIN(end, s->off + s->len) - s->off;
@@ -86,8 +98,8 @@ static void clear_segment(const struct segment *s, uint64_t off, uint64_t end)
 
 	if (lo >= hi)
 		return;
-	p = real.mmap(NULL, s->len, PROT_READ | PROT_WRITE, MAP_SHARED, s->memfd, 0);
-	if (p == MAP_FAILED)
+	p = recover_sealed(s) ? NULL : exchange_map_memory(s, s->off, s->len);
+	if (!p)
 		return;
 	memset(p + lo, 0, hi - lo);
 	real.munmap(p, s->len);
