@@ -175,23 +175,50 @@ static void *map_writable(int memfd, size_t len, int prot, off_t at)
 	return m;
 }
 
-void *exchange_map_segment(struct exchange *x, const struct place *p)
+static bool hold(struct segment *s)
 {
-	const off_t at = (off_t)(p->off - x->s->off);
-	const int prot = exchange_prot(p->flags);
+	void *m;
+
+	if (s->hold)
+		return true;
+	m = map_writable(s->memfd, page_size(), PROT_NONE, 0);
+	if (m == MAP_FAILED)
+		return false;
+	(void)real.madvise(m, page_size(), MADV_DONTDUMP);
+	s->hold = m;
+	return true;
+}
+
+void *exchange_map_to_read(struct exchange *x, const struct place *p, int prot)
+{
 	char name[64];
 	void *m;
 
-	if (p->flags & VMA_MAYWRITE) {
-		m = map_writable(x->s->memfd, p->span.len, prot, at);
-	} else {
-		if (x->memfd_ro < 0) {
-			snprintf(name, sizeof(name), "/proc/self/fd/%d", x->s->memfd);
-			x->memfd_ro = open(name, O_RDONLY | O_CLOEXEC);
-		}
-		m = real.mmap(NULL, p->span.len, prot, MAP_SHARED, x->memfd_ro, at);
+	if (x->memfd_ro < 0) {
+		snprintf(name, sizeof(name), "/proc/self/fd/%d", x->s->memfd);
+		x->memfd_ro = open(name, O_RDONLY | O_CLOEXEC);
 	}
-	if (m == MAP_FAILED)
+	m = real.mmap(NULL, p->span.len, prot, MAP_SHARED, x->memfd_ro,
+		      (off_t)(p->off - x->s->off));
+	return m == MAP_FAILED ? NULL : m;
+}
+
+static void *map_like(struct exchange *x, const struct place *p, int prot)
+{
+	void *m;
+
+	if (!(p->flags & VMA_MAYWRITE))
+		return hold(x->s) ? exchange_map_to_read(x, p, prot) : NULL;
+	m = map_writable(x->s->memfd, p->span.len, prot, (off_t)(p->off - x->s->off));
+	return m == MAP_FAILED ? NULL : m;
+}
+
+void *exchange_map_segment(struct exchange *x, const struct place *p)
+{
+	const int prot = exchange_prot(p->flags);
+	void *m = map_like(x, p, prot);
+
+	if (!m)
 		return NULL;
 	(void)real.madvise(m, p->span.len, MADV_DONTDUMP);
 	if (p->flags & VMA_DONTFORK)

@@ -49,6 +49,9 @@ int exchange_find_staged(struct exchange *x);
  * asked for; a memfd would be. */
 void *exchange_map_segment(struct exchange *x, const struct place *p);
 
+/* A mapping of it that is only looked through; works when it is sealed, too. */
+void *exchange_map_to_read(struct exchange *x, const struct place *p, int prot);
+
 /* A second mapping of the same file at the same offset, made from the mapping itself: no
  * descriptor needed, and the same open file description. Unlocked, so that it holds no page. */
 void *exchange_map_again(const struct place *p);

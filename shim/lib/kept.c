@@ -2,6 +2,8 @@
 #include "lib/kept.h"
 
 #include <sys/mman.h>
+#include <sys/stat.h>
+#include <sys/sysmacros.h>
 
 #include "lib/real.h"
 #include "lib/scratch.h"
@@ -30,9 +32,9 @@ static int look_each(const struct vma *v, const char *path, void *arg)
 	return 0;
 }
 
-bool kept_stands(const struct segment *s, uint64_t off, uintptr_t at, size_t len)
+static bool stands(struct vma_id id, uint64_t off, uintptr_t at, size_t len)
 {
-	struct look l = { s->file_id, at, at + len, off, 0 };
+	struct look l = { id, at, at + len, off, 0 };
 	struct scratch scratch;
 	char *buf;
 
@@ -44,8 +46,29 @@ bool kept_stands(const struct segment *s, uint64_t off, uintptr_t at, size_t len
 	return l.found == len;
 }
 
+bool kept_stands(const struct segment *s, uint64_t off, uintptr_t at, size_t len)
+{
+	return stands(s->file_id, off, at, len);
+}
+
 void kept_drop(const struct segment *s, uint64_t off, uintptr_t at, size_t len)
 {
 	if (kept_stands(s, off, at, len))
 		real.munmap((void *)at, len);
+}
+
+void kept_unhold(struct segment *s)
+{
+	const size_t len = page_size();
+	struct stat st;
+
+	if (!s->hold)
+		return;
+	/* A memfd's numbers are the same in maps. */
+	if (fstat(s->memfd, &st) == 0 &&
+	    stands((struct vma_id){ (uint64_t)major(st.st_dev) << 32 | minor(st.st_dev),
+				    st.st_ino },
+		   0, (uintptr_t)s->hold, len))
+		real.munmap(s->hold, len);
+	s->hold = NULL;
 }

@@ -21,4 +21,12 @@ bool kept_stands(const struct segment *s, uint64_t off, uintptr_t at, size_t len
 /* Unmaps it, if it is. */
 void kept_drop(const struct segment *s, uint64_t off, uintptr_t at, size_t len);
 
+/*
+ * A forked child tells the keeper of itself when it first needs to. Until then the keeper knows
+ * by F_SEAL_WRITE alone that the memory is in use, and mappings that nobody could make writable
+ * do not count there. Who has one holds a page without access, from the read-write description:
+ * children inherit it, and it counts. It goes before anybody asks for the seal.
+ */
+void kept_unhold(struct segment *s);
+
 #endif

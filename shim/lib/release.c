@@ -51,6 +51,7 @@ void stage_release(struct segment *orphans)
 
 	while ((s = orphans)) {
 		orphans = s->next;
+		kept_unhold(s);
 		err = release(s);
 		if (err && err != -ENOENT && err != -EBUSY)
 			log_event(

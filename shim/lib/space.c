@@ -326,6 +326,7 @@ void segment_free(struct segment *s)
 {
 	if (s->saved)
 		kept_drop(s, s->saved_off, s->saved, s->saved_len);
+	kept_unhold(s);
 	ownfd_close(s->memfd);
 	ownfd_close(s->ledger);
 	pool_put(&segment_pool, s);

@@ -27,6 +27,7 @@ struct segment {
 	struct vma_id file_id, mem_id; /* what maps say of file and memory */
 	int memfd; /* own descriptors: the memory, and what a new keeper needs to know */
 	int ledger;
+	void *hold;	/* a page of it, or NULL: kept.h */
 	unsigned areas; /* that show it in this process */
 	uint64_t call;	/* room.c: the last one that asked for it, */
 	uint64_t kept;	/* and the last for which it could not be given back */

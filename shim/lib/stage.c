@@ -13,6 +13,7 @@
 #include "lib/exchange.h"
 #include "lib/init.h"
 #include "lib/keeper.h"
+#include "lib/kept.h"
 #include "lib/log.h"
 #include "lib/native.h"
 #include "lib/ownfd.h"
@@ -184,6 +185,7 @@ static int act_retire(void *arg)
 	int fds[PROTO_FDS] = { -1, -1, -1 }, err; /* the keeper may be gone before it answers */
 	struct msg m;
 
+	kept_unhold(x->s);
 	msg_init(&m, MSG_RETIRE);
 	m.id = x->s->id;
 	err = keeper_ask(&m, fds, &x->why);
@@ -272,15 +274,14 @@ static void wake_those_on_file(struct exchange *x)
 static void wake_those_on_segment(struct exchange *x)
 {
 	struct wake_span *w = scratch_get(x->scratch, x->n * sizeof(*w));
-	struct place p;
+	const struct place *p;
 	size_t i, n = 0;
 
 	for (i = 0; w && i < x->n; i++) {
-		p = x->place[i];
-		p.flags = VMA_READ;
-		w[n].addr = (uintptr_t)p.span.addr;
-		w[n].len = p.span.len;
-		w[n].old = exchange_map_segment(x, &p);
+		p = &x->place[i];
+		w[n].addr = (uintptr_t)p->span.addr;
+		w[n].len = p->span.len;
+		w[n].old = exchange_map_to_read(x, p, PROT_READ);
 		n += w[n].old != NULL;
 	}
 	wake_sleepers(w, n);

@@ -94,12 +94,57 @@ static void ftruncate__under_a_pin_leaves_holes(void **state)
 	close(fd);
 }
 
+/* A child that has never talked to the keeper and can only read the range goes on showing the
+ * memory, whatever the parent lets go of. */
+static void fork__child_that_only_reads(void **state)
+{
+	struct io_uring ring;
+	unsigned char *map, *view, copy[4096];
+	int fd, readonly, go[2], status;
+	pid_t pid;
+
+	(void)state;
+	make_file("data", SIZE);
+	fd = open_file("data", O_RDWR);
+	readonly = open_file("data", O_RDONLY);
+	map = map_fd(fd, SIZE, 0);
+	view = mmap(NULL, SIZE, PROT_READ, MAP_SHARED, readonly, 0);
+	assert_ptr_not_equal(view, MAP_FAILED);
+	ring_init(&ring);
+	must_stage(register_one(&ring, map, SIZE));
+	io_uring_unregister_buffers(&ring);
+	assert_int_equal(munmap(map, SIZE), 0);
+	assert_int_equal(pipe(go), 0);
+	pid = fork();
+	assert_true(pid >= 0);
+	if (pid == 0) {
+		if (read(go[0], copy, 1) != 1 || differs(view, sizeof(copy), 0, NEW) >= 0)
+			_exit(1);
+		fill(copy, sizeof(copy), 0, NEWER);
+		if (pwrite(fd, copy, sizeof(copy), 0) != sizeof(copy))
+			_exit(2);
+		_exit(differs(view, sizeof(copy), 0, NEWER) < 0 ? 0 : 3);
+	}
+	assert_int_equal(munmap(view, SIZE), 0);
+	fill(copy, sizeof(copy), 0, NEW);
+	assert_int_equal(pwrite(fd, copy, sizeof(copy), 0), sizeof(copy));
+	assert_int_equal(write(go[1], "", 1), 1);
+	assert_int_equal(waitpid(pid, &status, 0), pid);
+	assert_int_equal(status, 0);
+	assert_in_file("data", 0, sizeof(copy), NEWER);
+	assert_in_file("data", sizeof(copy), SIZE - sizeof(copy), OLD);
+	io_uring_queue_exit(&ring);
+	close(readonly);
+	close(fd);
+}
+
 int main(int argc, char **argv)
 {
 	static const struct test cases[] = {
 		TEST(release__in_forked_child),
 		TEST(mmap__over_registered_range),
 		TEST(ftruncate__under_a_pin_leaves_holes),
+		TEST(fork__child_that_only_reads),
 		{ 0 },
 	};
 

@@ -52,6 +52,11 @@ void kept_drop(const struct segment *s, uint64_t off, uintptr_t addr, size_t len
 	real.munmap((void *)addr, len);
 }
 
+void kept_unhold(struct segment *s)
+{
+	s->hold = NULL;
+}
+
 static uintptr_t keep_aside(size_t pages)
 {
 	const size_t first = saved.n;
