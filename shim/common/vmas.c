@@ -118,6 +118,7 @@ static int take_line(struct scan *s, const char *line)
 {
 	const char *path;
 	struct vma v;
+	size_t len;
 	int err;
 
 	if (!vma_parse_header(line, &v, &path)) {
@@ -127,8 +128,9 @@ static int take_line(struct scan *s, const char *line)
 	err = flush(s);
 	s->v = v;
 	s->have = true;
-	strncpy(s->path, path, sizeof(s->path) - 1);
-	s->path[sizeof(s->path) - 1] = '\0';
+	len = strnlen(path, sizeof(s->path) - 1);
+	memcpy(s->path, path, len);
+	s->path[len] = '\0';
 	return err;
 }
 

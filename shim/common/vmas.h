@@ -57,4 +57,12 @@ int vmas_scan(const char *from, char *buf, size_t size,
 	      int (*each)(const struct vma *v, const char *path, void *arg), void *arg,
 	      size_t *ret_count);
 
+/*
+ * The same for the mappings of this process that overlap [start, end) alone, with what a header
+ * line says of them. Asks the kernel for each, which it finds in O(log n), and reads maps where
+ * it does not answer that (before Linux 6.11).
+ */
+int vmas_between(uintptr_t start, uintptr_t end, char *buf, size_t size,
+		 int (*each)(const struct vma *v, const char *path, void *arg), void *arg);
+
 #endif

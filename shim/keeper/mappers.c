@@ -38,8 +38,6 @@ static int probe_each(const struct vma *v, const char *path, void *arg)
 	struct look *l = arg;
 
 	(void)path;
-	if (l->probe < v->start || l->probe >= v->end)
-		return 0;
 	l->dev = v->dev;
 	l->ino = v->ino;
 	return 1;
@@ -127,7 +125,7 @@ bool mapped_elsewhere(struct stage *s, uint64_t off, uint64_t len, pid_t client)
 		return true;
 	l.probe = (uintptr_t)probe;
 	snprintf(l.memory, sizeof(l.memory), "/memfd:" MEMFD_NAME " ", s->key.dev, s->key.ino);
-	(void)vmas_scan(VMAS_MAPS, buf, size, probe_each, &l, NULL);
+	(void)vmas_between(l.probe, l.probe + 1, buf, size, probe_each, &l);
 	munmap(probe, page_size());
 	if (look_around(&l, buf, size, client))
 		return true;

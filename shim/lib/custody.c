@@ -37,8 +37,6 @@ static int identity_each(const struct vma *v, const char *path, void *arg)
 	struct identity *id = arg;
 
 	(void)path;
-	if (id->addr < v->start || id->addr >= v->end)
-		return 0;
 	id->dev = v->dev;
 	id->ino = v->ino;
 	return 1;
@@ -75,7 +73,8 @@ static bool confirm(struct search *s)
 	struct identity id = { .addr = (uintptr_t)s->probe };
 	bool same;
 
-	same = vmas_scan(VMAS_MAPS, s->buf, SCAN_BUFFER, identity_each, &id, NULL) == 1 &&
+	same = vmas_between(id.addr, id.addr + 1, s->buf, SCAN_BUFFER, identity_each, &id) ==
+		       1 &&
 	       id.dev == s->v->dev && id.ino == s->v->ino;
 	real.munmap(s->probe, page_size());
 	return same;

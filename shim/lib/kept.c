@@ -24,8 +24,6 @@ static int look_each(const struct vma *v, const char *path, void *arg)
 	const uintptr_t lo = MAX(v->start, l->start), hi = MIN(v->end, l->end);
 
 	(void)path;
-	if (v->start >= l->end)
-		return 1;
 	if (lo < hi && vma_is_of(v, l->id) && !(v->flags & (VMA_READ | VMA_WRITE)) &&
 	    v->off + (lo - v->start) == l->off + (lo - l->start))
 		l->found += hi - lo;
@@ -41,7 +39,7 @@ static bool stands(struct vma_id id, uint64_t off, uintptr_t at, size_t len)
 	if (scratch_open(&scratch) < 0)
 		return false;
 	buf = scratch_get(&scratch, SCAN_BUFFER);
-	(void)vmas_scan(VMAS_MAPS, buf, SCAN_BUFFER, look_each, &l, NULL);
+	(void)vmas_between(at, at + len, buf, SCAN_BUFFER, look_each, &l);
 	scratch_close(&scratch);
 	return l.found == len;
 }

@@ -9,7 +9,6 @@
 #define SCAN_BUFFER (64UL * 1024)
 
 struct first_vma {
-	uintptr_t addr;
 	struct vma *v;
 	char *path;
 	size_t size;
@@ -19,8 +18,6 @@ static int first_vma_each(const struct vma *v, const char *path, void *arg)
 {
 	struct first_vma *f = arg;
 
-	if (f->addr < v->start || f->addr >= v->end)
-		return 0;
 	*f->v = *v;
 	if (f->path)
 		snprintf(f->path, f->size, "%s", path);
@@ -30,10 +27,10 @@ static int first_vma_each(const struct vma *v, const char *path, void *arg)
 int stage_vma_at(uintptr_t addr, struct vma *ret, char *path, size_t size,
 		 struct scratch *scratch)
 {
-	struct first_vma first = { addr, ret, path, size };
+	struct first_vma first = { ret, path, size };
 	char *buf = scratch_get(scratch, SCAN_BUFFER);
 
-	if (!buf || vmas_scan(VMAS_MAPS, buf, SCAN_BUFFER, first_vma_each, &first, NULL) != 1)
+	if (!buf || vmas_between(addr, addr + 1, buf, SCAN_BUFFER, first_vma_each, &first) != 1)
 		return -ENOMEM;
 	return 0;
 }

@@ -64,8 +64,6 @@ static int piece_each(const struct vma *v, const char *path, void *arg)
 	uintptr_t lo = MAX(v->start, r->lo), hi = MIN(v->end, r->hi);
 	struct piece *p;
 
-	if (lo >= hi)
-		return 0;
 	if (r->pieces == PIECES_MOST)
 		return -ENOMEM;
 	p = &r->piece[r->pieces++];
@@ -209,8 +207,8 @@ static enum reason check(struct request *r, bool *ret_any)
 	*ret_any = false;
 	if (!buf || !r->piece)
 		return REASON_NO_MEMORY;
-	reconcile();
-	err = vmas_scan(VMAS_SMAPS, buf, SCAN_BUFFER, piece_each, r, NULL);
+	reconcile_between(r->lo, r->hi);
+	err = vmas_between(r->lo, r->hi, buf, SCAN_BUFFER, piece_each, r);
 	if (err < 0)
 		return err == -EMFILE || err == -ENFILE ? REASON_NO_FILES : REASON_NO_MEMORY;
 	for (size_t i = 0; i < r->n && why == REASON_NONE; i++) {

@@ -20,6 +20,7 @@ struct range {
 struct walk {
 	struct area *a; /* the first one not wholly looked at */
 	uintptr_t at;	/* and from where on */
+	uintptr_t end;	/* of the last one */
 	struct range *gone;
 	size_t n;
 };
@@ -34,7 +35,7 @@ static void mark_gone(struct walk *w, uintptr_t start, uintptr_t end)
 
 static void next_area(struct walk *w)
 {
-	w->a = areas_next(w->a, UINTPTR_MAX);
+	w->a = areas_next(w->a, w->end);
 	w->at = w->a ? w->a->start : 0;
 }
 
@@ -72,19 +73,29 @@ static int walk_each(const struct vma *v, const char *path, void *arg)
 	return 0;
 }
 
-void reconcile(void)
+/* Where all areas are looked at, maps has them in fewer calls. */
+static int look(struct walk *w, char *buf, bool all)
 {
-	struct walk w = { .a = areas_first(&space.areas, 0, UINTPTR_MAX) };
+	return all ? vmas_scan(VMAS_MAPS, buf, SCAN_BUFFER, walk_each, w, NULL)
+		   : vmas_between(w->at, w->end, buf, SCAN_BUFFER, walk_each, w);
+}
+
+static void compare(uintptr_t start, uintptr_t end, bool all)
+{
+	struct walk w = { .a = areas_first(&space.areas, start, end) };
 	struct segment *orphans = NULL;
 	struct scratch scratch;
+	struct area *a;
 	char *buf;
 
 	if (!w.a || scratch_open(&scratch) < 0)
 		return;
 	w.at = w.a->start;
+	for (a = w.a; a; a = areas_next(a, end))
+		w.end = a->end;
 	buf = scratch_get(&scratch, SCAN_BUFFER);
 	w.gone = scratch_get(&scratch, GONE_MOST * sizeof(*w.gone));
-	if (vmas_scan(VMAS_MAPS, buf, SCAN_BUFFER, walk_each, &w, NULL) < 0)
+	if (look(&w, buf, all) < 0)
 		w.n = 0;
 	else
 		for (; w.a; next_area(&w))
@@ -99,4 +110,14 @@ void reconcile(void)
 	}
 	scratch_close(&scratch);
 	stage_release(orphans);
+}
+
+void reconcile(void)
+{
+	compare(0, UINTPTR_MAX, true);
+}
+
+void reconcile_between(uintptr_t start, uintptr_t end)
+{
+	compare(start, end, false);
 }

@@ -16,6 +16,7 @@
 #define TEXT_MOST   (2UL * LOG_LINE_MOST)
 #define STACK_MOST  512
 #define MOUNT_WORDS (16UL * 1024)
+#define SCAN_BUFFER (64UL * 1024)
 
 void record_start(bool arguments)
 {
@@ -87,7 +88,35 @@ static void add_file(struct text *t, const struct record *r, struct scratch *scr
 	    *m.fs ? m.fs : "unknown", log_escape(point, sizeof(point), m.point));
 }
 
-static void add_mapping(struct text *t, const struct vma *v)
+struct details {
+	uintptr_t addr;
+	unsigned flags;
+};
+
+static int details_each(const struct vma *v, const char *path, void *arg)
+{
+	struct details *d = arg;
+
+	(void)path;
+	if (v->end <= d->addr)
+		return 0;
+	d->flags = v->start <= d->addr ? v->flags : 0;
+	return 1;
+}
+
+/* What only smaps knows: it is long, and read for lines of the log alone. After a staging the
+ * same holds for what stands there now. */
+static unsigned details(const struct vma *v, struct scratch *scratch)
+{
+	struct details d = { .addr = v->start };
+	char *buf = scratch_get(scratch, SCAN_BUFFER);
+
+	if (buf)
+		(void)vmas_scan(VMAS_SMAPS, buf, SCAN_BUFFER, details_each, &d, NULL);
+	return v->flags | d.flags;
+}
+
+static void add_mapping(struct text *t, const struct vma *v, struct scratch *scratch)
 {
 	static const struct {
 		unsigned flag;
@@ -95,12 +124,13 @@ static void add_mapping(struct text *t, const struct vma *v)
 	} more[] = { { VMA_LOCKED, ",locked" },
 		     { VMA_DONTFORK, ",dontfork" },
 		     { VMA_UFFD, ",userfaultfd" } };
+	const unsigned flags = details(v, scratch);
 
 	add(t, "mapping=%#lx-%#lx at=%lu flags=%c%c%c%c", v->start, v->end, v->off,
 	    v->flags & VMA_READ ? 'r' : '-', v->flags & VMA_WRITE ? 'w' : '-',
 	    v->flags & VMA_EXEC ? 'x' : '-', v->flags & VMA_SHARED ? 's' : 'p');
 	for (size_t i = 0; i < ARRAY_SIZE(more); i++)
-		if (v->flags & more[i].flag)
+		if (flags & more[i].flag)
 			add(t, "%s", more[i].name);
 	add(t, " ");
 }
@@ -148,7 +178,7 @@ static void say_all(const struct record *r, uint64_t key, struct scratch *scratc
 	if (r->kind == EV_STAGE)
 		add(&t, "fate=%s ", keeper_fate_shared() ? "shared" : "own");
 	if (r->v)
-		add_mapping(&t, r->v);
+		add_mapping(&t, r->v, scratch);
 	if (r->why != REASON_NONE)
 		add(&t, "cause=%d reason=\"%s\" remedy=\"%s\" ", -r->cause, reason_text(r->why),
 		    reason_remedy(r->why));

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 #include "lib/room.h"
 
+#include "lib/reconcile.h"
 #include "lib/stage.h"
 
 #define REFUSED_MOST 8 /* each takes some tenths of a second */
@@ -38,6 +39,7 @@ uint64_t room_make(uint64_t need)
 	struct segment *s;
 	enum reason why;
 
+	reconcile(); /* what shows nowhere any more is free without an exchange */
 	while (freed < need && refused < REFUSED_MOST && (s = oldest())) {
 		len = s->len;
 		s->kept = call;

@@ -19,6 +19,7 @@
 #include "lib/ownfd.h"
 #include "lib/policy.h"
 #include "lib/real.h"
+#include "lib/reconcile.h"
 #include "lib/record.h"
 #include "lib/recover.h"
 #include "lib/room.h"
@@ -471,6 +472,10 @@ int stage_range(const struct vma *v, const char *path, uint64_t off, uint64_t en
 	if (!x.f)
 		return exchange_fail(ret_why, REASON_NO_MEMORY, -ENOMEM);
 	x.f->areas++;
+	/* What the file's own mapping shows is not staged, unless of segments elsewhere that
+	 * may have been unmapped unseen. */
+	if (segment_find(x.f, off, end))
+		reconcile();
 	for (err = stage_keeper_ready(ret_why); !err && off < end; off = x.end) {
 		s = segment_find(x.f, off, end);
 		if (s && s->off <= off) {

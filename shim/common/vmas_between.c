@@ -1,0 +1,92 @@
+/* SPDX-License-Identifier: MIT */
+#include <errno.h>
+#include <fcntl.h>
+#include <string.h>
+#include <sys/ioctl.h>
+
+#include "common/sys.h"
+#include "common/util.h"
+#include "common/vmas.h"
+
+/* As in <linux/fs.h> of Linux 6.11. */
+struct query {
+	uint64_t size, flags, addr;	/* asked */
+	uint64_t start, end, vma_flags; /* answered, all below */
+	uint64_t page_size, offset, inode;
+	uint32_t dev_major, dev_minor;
+	uint32_t name_size, build_id_size; /* asked and answered */
+	uint64_t name, build_id;	   /* addresses of the buffers */
+};
+
+#define PROCMAP_QUERY	 _IOWR('f', 17, struct query)
+#define COVERING_OR_NEXT 0x10 /* flags */
+#define ALL_PERMISSIONS	 0x0f /* vma_flags: readable, writable, executable, shared: as ours */
+
+_Static_assert(VMA_READ == 1 && VMA_WRITE == 2 && VMA_EXEC == 4 && VMA_SHARED == 8,
+	       "the kernel's numbers");
+
+/* The part of maps that is asked for. */
+struct part {
+	uintptr_t start, end;
+	int (*each)(const struct vma *v, const char *path, void *arg);
+	void *arg;
+};
+
+/* 0 and the mapping with its path in buf, -ENOENT if there is none from `at` on, or another
+ * -errno: the kernel cannot say, or not as maps would. */
+static int ask(int fd, uintptr_t at, char *buf, size_t size, struct vma *ret)
+{
+	struct query q = { .size = sizeof(q),
+			   .flags = COVERING_OR_NEXT,
+			   .addr = at,
+			   .name_size = (uint32_t)size,
+			   .name = (uintptr_t)buf };
+
+	if (ioctl(fd, PROCMAP_QUERY, &q) < 0)
+		return -errno;
+	if (!q.name_size)
+		buf[0] = '\0';
+	if (strchr(buf, '\n')) /* which maps escapes */
+		return -EILSEQ;
+	*ret = (struct vma){ .start = q.start,
+			     .end = q.end,
+			     .off = q.offset,
+			     .dev = (uint64_t)q.dev_major << 32 | q.dev_minor,
+			     .ino = q.inode,
+			     .flags = (unsigned)q.vma_flags & ALL_PERMISSIONS };
+	return 0;
+}
+
+static int part_each(const struct vma *v, const char *path, void *arg)
+{
+	const struct part *p = arg;
+
+	return v->end <= p->start || v->start >= p->end ? 0 : p->each(v, path, p->arg);
+}
+
+int vmas_between(uintptr_t start, uintptr_t end, char *buf, size_t size,
+		 int (*each)(const struct vma *v, const char *path, void *arg), void *arg)
+{
+	struct part rest = { start, end, each, arg };
+	struct vma v;
+	int fd, err = 0;
+
+	fd = open(VMAS_MAPS, O_RDONLY | O_CLOEXEC);
+	if (fd < 0)
+		return -errno;
+	while (!err && rest.start < end) {
+		err = ask(fd, rest.start, buf, size, &v);
+		if (err == -ENOENT || (!err && v.start >= end)) {
+			err = 0;
+			break;
+		}
+		if (err) {
+			err = vmas_scan(VMAS_MAPS, buf, size, part_each, &rest, NULL);
+			break;
+		}
+		err = each(&v, buf, arg);
+		rest.start = v.end;
+	}
+	sys_close(fd);
+	return err;
+}
