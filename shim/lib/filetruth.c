@@ -55,22 +55,25 @@ void file_before_read(int fd, size_t n, off_t off)
 	errno = saved;
 }
 
-/* It cannot fail but for a seal: the memory is all there, and what is copied was just read by
- * the kernel. */
-static void write_memory(struct segment *s, uint64_t off, const char *from, size_t len)
+/* False if the program unmapped what it wrote from, or there is no memory to go on in. */
+static bool write_memory(struct segment *s, uint64_t off, const char *from, size_t len)
 {
 	const off_t at = (off_t)(off - s->off);
+	ssize_t n = real.pwrite(s->memfd, from, len, at);
 
-	if (real.pwrite(s->memfd, from, len, at) < 0 && errno == EPERM &&
-	    recover_sealed(s) == 0)
-		(void)!real.pwrite(s->memfd, from, len, at);
+	if (n < 0 && errno == EPERM && recover_sealed(s) == 0)
+		n = real.pwrite(s->memfd, from, len, at);
+	return n == (ssize_t)len;
 }
 
+/* The keeper is told that file and memory agree only where they do. Otherwise it finds the file
+ * changed, and brings the memory what memory did not change. */
 void file_take(struct inode_key key, const struct iovec *iov, int n, size_t left, off_t off)
 {
 	struct file *f = space_file(key, false);
 	uint64_t at = (uint64_t)off, lo, hi;
 	struct segment *s;
+	bool all = true;
 
 	for (int i = 0; f && off >= 0 && i < n && left; i++) {
 		const size_t len = MIN(iov[i].iov_len, left);
@@ -79,35 +82,39 @@ void file_take(struct inode_key key, const struct iovec *iov, int n, size_t left
 			lo = MAX(at, s->off);
 			hi = MIN(at + len, s->off + s->len);
 			if (lo < hi)
-				write_memory(s, lo, (const char *)iov[i].iov_base + (lo - at),
-					     hi - lo);
+				all &= write_memory(s, lo,
+						    (const char *)iov[i].iov_base + (lo - at),
+						    hi - lo);
 		}
 		at += len;
 		left -= len;
 	}
-	if (f && off >= 0 && segment_find(f, (uint64_t)off, at))
+	if (f && off >= 0 && all && segment_find(f, (uint64_t)off, at))
 		sync_wrote(key, (uint64_t)off, at - (uint64_t)off);
 }
 
 /* Not by pwrite(): RLIMIT_FSIZE is about the program's own writes. */
-static void clear_segment(struct segment *s, uint64_t off, uint64_t end)
+static bool clear_segment(struct segment *s, uint64_t off, uint64_t end)
 {
-	const uint64_t lo = MAX(off, s->off) - s->off;
-	const uint64_t hi = MIN(end, s->off + s->len) - s->off;
+	const uint64_t lo = MAX(off, s->off), hi = MIN(end, s->off + s->len);
 	char *p;
 
 	if (lo >= hi)
-		return;
+		return true;
 	p = recover_sealed(s) ? NULL : exchange_map_memory(s, s->off, s->len);
 	if (!p)
-		return;
-	memset(p + lo, 0, hi - lo);
+		return false;
+	memset(p + (lo - s->off), 0, hi - lo);
 	real.munmap(p, s->len);
+	return true;
 }
 
 void file_clear(struct file *f, uint64_t off, uint64_t end)
 {
+	bool all = true;
+
 	for (struct segment *s = f->segments; s; s = s->next)
-		if (s->off < end && s->off + s->len > off)
-			clear_segment(s, off, end);
+		all &= clear_segment(s, off, end);
+	if (all)
+		sync_wrote(f->key, off, end - off);
 }

@@ -55,7 +55,6 @@ static void now_zero(struct inode_key key, uint64_t off, uint64_t end)
 	if (!f || off >= end || !segment_find(f, off, end))
 		return;
 	file_clear(f, off, end);
-	sync_wrote(key, off, end - off);
 }
 
 /* Hands back all that lies behind `off`, as far as that can be. */

@@ -83,10 +83,8 @@ static void follow(const struct writing *w, struct inode_key key, uint64_t old_s
 		return;
 	join_visit_more(v, MIN(old_size, (uint64_t)at), (uint64_t)at + n);
 	f = space_file(key, false);
-	if (f && (uint64_t)at > old_size && segment_find(f, old_size, (uint64_t)at)) {
+	if (f && (uint64_t)at > old_size && segment_find(f, old_size, (uint64_t)at))
 		file_clear(f, old_size, (uint64_t)at);
-		sync_wrote(key, old_size, (uint64_t)at - old_size);
-	}
 	file_take(key, w->iov, w->n, n, at);
 }
 
