@@ -74,16 +74,19 @@ struct frame {
 	uint64_t address;
 	char *function, *file; /* NULL: not known */
 	int line;
+	bool inlined;	  /* into the next frame, which has the same address */
 	const char *note; /* why not, or NULL */
 };
 struct frame *frames_of(const char *stack, const char *modules, size_t *ret_n);
+void frame_clear(struct frame *f);
 void frames_free(struct frame *f, size_t n);
 
-/* Fills in functions, files and lines, as far as they can be found. */
+/* Fills in functions, files and lines, as far as they can be found, and puts in those frames
+ * that were inlined into others. */
 struct symbols;
 struct symbols *symbols_open(void);
 void symbols_close(struct symbols *s);
-void symbols_resolve(struct symbols *s, struct frame *f, size_t n);
+void symbols_resolve(struct symbols *s, struct frame **f, size_t *n);
 
 int report_print_text(const struct report *r, struct symbols *s);
 int report_print_json(const struct report *r, struct symbols *s);

@@ -93,13 +93,18 @@ struct frame *frames_of(const char *stack, const char *modules, size_t *ret_n)
 	return f;
 }
 
+void frame_clear(struct frame *f)
+{
+	free(f->module);
+	free(f->id);
+	free(f->function);
+	free(f->file);
+	*f = (struct frame){ 0 };
+}
+
 void frames_free(struct frame *f, size_t n)
 {
-	for (size_t i = 0; i < n; i++) {
-		free(f[i].module);
-		free(f[i].id);
-		free(f[i].function);
-		free(f[i].file);
-	}
+	for (size_t i = 0; i < n; i++)
+		frame_clear(&f[i]);
 	free(f);
 }

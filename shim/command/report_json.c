@@ -57,13 +57,15 @@ static struct json_object *stack(const char *words, const char *modules, struct 
 
 	f = frames_of(words, modules, &n);
 	if (f)
-		symbols_resolve(s, f, n);
+		symbols_resolve(s, &f, &n);
 	for (size_t i = 0; i < n; i++) {
 		o = json_object_new_object();
 		add_text(o, "function", f[i].function);
 		add_text(o, "file", f[i].file);
 		if (f[i].file)
 			add_number(o, "line", (uint64_t)f[i].line);
+		if (f[i].inlined)
+			json_object_object_add(o, "inlined", json_object_new_boolean(true));
 		add_text(o, "module", f[i].module);
 		add_text(o, "build_id", f[i].id);
 		add_number(o, "address", f[i].address);

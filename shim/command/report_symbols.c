@@ -6,6 +6,7 @@
 #include <elfutils/libdwfl.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -126,59 +127,139 @@ static struct loaded *loaded(struct symbols *s, const struct frame *f)
 	return l;
 }
 
-/* The innermost function there, one that was inlined included. */
-static const char *function_at(Dwfl_Module *m, GElf_Addr at)
-{
-	Dwarf_Die *scopes = NULL, *cu;
-	const char *name = NULL;
-	Dwarf_Addr bias;
-	int n = 0, tag;
+/* Where an address lies: the function there and, if that was inlined, those that it was inlined
+ * into, up to the one whose code it is. Strings are the module's. */
+#define PLACES_MOST 16
+struct place {
+	const char *function, *file; /* NULL: not known */
+	int line;
+};
 
-	cu = dwfl_module_addrdie(m, at, &bias);
-	if (cu)
-		n = dwarf_getscopes(cu, at - bias, &scopes);
-	for (int i = 0; i < n && !name; i++) {
-		tag = dwarf_tag(&scopes[i]);
-		if (tag == DW_TAG_subprogram || tag == DW_TAG_inlined_subroutine)
-			name = dwarf_diename(&scopes[i]);
-	}
-	free(scopes);
-	return name ? name : dwfl_module_addrname(m, at);
+static int number_of(Dwarf_Die *die, unsigned name)
+{
+	Dwarf_Attribute attr;
+	Dwarf_Word word;
+
+	if (dwarf_formudata(dwarf_attr(die, name, &attr), &word) != 0 || word > INT_MAX)
+		return 0;
+	return (int)word;
 }
 
-static void resolve(struct frame *f, const struct loaded *l)
+/* Where the call was of which an inlined function has taken the place. */
+static struct place call_of(Dwarf_Die *inlined)
 {
-	const char *name, *file;
-	GElf_Addr bias, at;
-	Dwfl_Line *line;
+	struct place p = { 0 };
+	Dwarf_Files *files;
+	Dwarf_Die cu;
+
+	if (dwarf_diecu(inlined, &cu, NULL, NULL) && dwarf_getsrcfiles(&cu, &files, NULL) == 0)
+		p.file = dwarf_filesrc(files, (size_t)number_of(inlined, DW_AT_call_file), NULL,
+				       NULL);
+	p.line = number_of(inlined, DW_AT_call_line);
+	return p;
+}
+
+static size_t places_at(Dwfl_Module *m, GElf_Addr at, struct place place[PLACES_MOST])
+{
+	Dwfl_Line *line = dwfl_module_getsrc(m, at);
+	Dwarf_Die *inner = NULL, *scope = NULL, *cu;
+	size_t n = 1;
+	Dwarf_Addr bias;
+	int scopes = 0, tag = 0;
+
+	place[0] = (struct place){ 0 };
+	if (line)
+		place[0].file = dwfl_lineinfo(line, NULL, &place[0].line, NULL, NULL, NULL);
+	cu = dwfl_module_addrdie(m, at, &bias);
+	/* The scopes that are around the code; the first call has those around its source. */
+	if (cu && dwarf_getscopes(cu, at - bias, &inner) > 0)
+		scopes = dwarf_getscopes_die(&inner[0], &scope);
+	for (int i = 0; i < scopes && n < PLACES_MOST && tag != DW_TAG_subprogram; i++) {
+		tag = dwarf_tag(&scope[i]);
+		if (tag == DW_TAG_subprogram || tag == DW_TAG_inlined_subroutine)
+			place[n - 1].function = dwarf_diename(&scope[i]);
+		if (tag == DW_TAG_inlined_subroutine)
+			place[n++] = call_of(&scope[i]);
+	}
+	free(inner);
+	free(scope);
+	if (!place[n - 1].function)
+		place[n - 1].function = dwfl_module_addrname(m, at);
+	return n;
+}
+
+/* What the places in it have in common. */
+static bool copy_frame(struct frame *to, const struct frame *from)
+{
+	*to = (struct frame){ .address = from->address,
+			      .module = strdup(from->module),
+			      .id = strdup(from->id) };
+	return to->module && to->id;
+}
+
+static void fill(struct frame *f, const struct place *p)
+{
+	if (p->function)
+		f->function = strdup(p->function);
+	if (p->file) {
+		f->file = strdup(p->file);
+		f->line = p->line;
+	} else if (!p->function) {
+		f->note = "no symbols";
+	}
+}
+
+/* A frame for each place; `f` is the last, the one whose code it is. Returns how many there
+ * are, all of them before it in `to`. */
+static size_t resolve(struct frame *f, const struct loaded *l, struct frame *to)
+{
+	struct place place[PLACES_MOST];
+	size_t n, made = 0;
+	GElf_Addr bias;
 
 	if (!dwfl_module_getelf(l->module, &bias))
-		return;
-	at = f->address + bias - 1; /* in the call, not behind it */
-	name = function_at(l->module, at);
-	if (name)
-		f->function = strdup(name);
-	line = dwfl_module_getsrc(l->module, at);
-	file = line ? dwfl_lineinfo(line, NULL, &f->line, NULL, NULL, NULL) : NULL;
-	if (file)
-		f->file = strdup(file);
-	else if (!name)
-		f->note = "no symbols";
+		return 0;
+	n = places_at(l->module, f->address + bias - 1, place); /* in the call, not behind it */
+	for (size_t i = 0; i + 1 < n; i++, made++) {
+		if (!copy_frame(&to[made], f)) {
+			frame_clear(&to[made]);
+			break;
+		}
+		to[made].inlined = true;
+		fill(&to[made], &place[i]);
+	}
+	fill(f, &place[n - 1]);
+	return made;
 }
 
-void symbols_resolve(struct symbols *s, struct frame *f, size_t n)
+static size_t resolve_one(struct symbols *s, struct frame *f, struct frame *to)
 {
 	const struct loaded *l;
 
-	for (size_t i = 0; i < n; i++) {
-		if (!*f[i].module || f[i].module[0] != '/') {
-			f[i].note = "no module";
-			continue;
-		}
-		l = loaded(s, &f[i]);
-		if (l && l->module)
-			resolve(&f[i], l);
-		else if (l)
-			f[i].note = l->note;
+	if (f->module[0] != '/') {
+		f->note = "no module";
+		return 0;
 	}
+	l = loaded(s, f);
+	if (l && l->module)
+		return resolve(f, l, to);
+	if (l)
+		f->note = l->note;
+	return 0;
+}
+
+void symbols_resolve(struct symbols *s, struct frame **f, size_t *n)
+{
+	struct frame *all = calloc(*n * PLACES_MOST, sizeof(*all));
+	size_t at = 0;
+
+	for (size_t i = 0; all && i < *n; i++) {
+		at += resolve_one(s, &(*f)[i], &all[at]);
+		all[at++] = (*f)[i];
+	}
+	if (!all)
+		return;
+	free(*f);
+	*f = all;
+	*n = at;
 }

@@ -133,7 +133,7 @@ static void print_frames(struct symbols *s, const char *title, const char *stack
 
 	f = frames_of(stack, modules, &n);
 	if (f)
-		symbols_resolve(s, f, n);
+		symbols_resolve(s, &f, &n);
 	printf("  %s\n", title);
 	if (n == 0)
 		printf("    not known\n");
@@ -155,6 +155,8 @@ static void print_frames(struct symbols *s, const char *title, const char *stack
 			if (f[i].note)
 				printf("  %s(%s)%s", DIM, f[i].note, PLAIN);
 		}
+		if (f[i].inlined)
+			printf("  %s(inlined)%s", DIM, PLAIN);
 		putchar('\n');
 	}
 	frames_free(f, n);

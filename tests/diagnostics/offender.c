@@ -5,7 +5,8 @@
  * A program with known call sites: map_buffer() maps FILE, register_buffer() registers it COUNT
  * times as a fixed buffer, and prints what the kernel said each time. With `fork` a child does
  * so, too; with a PLUGIN it is loaded, and does it all from its constructor. The script looks
- * the lines up by their comments. As a plugin: -DPLUGIN.
+ * the lines up by their comments. As a plugin: -DPLUGIN. With -DINLINED the three functions are
+ * a part of their callers.
  */
 #define _GNU_SOURCE
 #include <dlfcn.h>
@@ -20,9 +21,15 @@
 
 #define SIZE (256ul * 1024)
 
+#ifdef INLINED
+#define FUNCTION static inline __attribute__((always_inline))
+#else
+#define FUNCTION static __attribute__((noinline))
+#endif
+
 static struct io_uring ring;
 
-static __attribute__((noinline)) void *map_buffer(const char *path)
+FUNCTION void *map_buffer(const char *path)
 {
 	int fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0600);
 	void *p;
@@ -34,7 +41,7 @@ static __attribute__((noinline)) void *map_buffer(const char *path)
 	return p;
 }
 
-static __attribute__((noinline)) int register_buffer(void *p)
+FUNCTION int register_buffer(void *p)
 {
 	struct iovec range = { p, SIZE };
 	int ret;
@@ -45,7 +52,7 @@ static __attribute__((noinline)) int register_buffer(void *p)
 	return ret;
 }
 
-static __attribute__((noinline)) int offend(const char *path, int count)
+FUNCTION int offend(const char *path, int count)
 {
 	void *p = map_buffer(path); /* line: offend */
 	int ret = 0;
