@@ -45,10 +45,7 @@ static void leaving(int fd)
 	if (!space_lock(&g))
 		return;
 	ownfd_unwatch(fd);
-	if (space.inherited) {
-		space.inherited = false;
-		reconcile();
-	}
+	reconcile_inherited();
 	if (fstat(fd, &st) == 0 && S_ISREG(st.st_mode)) {
 		f = space_file((struct inode_key){ st.st_dev, st.st_ino }, false);
 		if (f && f->fd == fd)

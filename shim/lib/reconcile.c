@@ -121,3 +121,11 @@ void reconcile_between(uintptr_t start, uintptr_t end)
 {
 	compare(start, end, false);
 }
+
+void reconcile_inherited(void)
+{
+	if (!space.inherited)
+		return;
+	space.inherited = false;
+	reconcile();
+}

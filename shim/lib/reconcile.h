@@ -12,4 +12,7 @@ void reconcile(void);
  * number of mappings. */
 void reconcile_between(uintptr_t start, uintptr_t end);
 
+/* In a forked child, the first time: MADV_DONTFORK keeps mappings from it. */
+void reconcile_inherited(void);
+
 #endif

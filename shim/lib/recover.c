@@ -69,6 +69,26 @@ static bool lost(int err)
 	return err == -EPIPE || err == -ECONNRESET;
 }
 
+/* A child has nothing to tell of what MADV_DONTFORK keeps from it: neither the segment's memory
+ * nor the file's own mapping is there. */
+static bool not_inherited(const struct area *a)
+{
+	struct scratch scratch;
+	struct vma v;
+	bool memory, file;
+
+	if (!space.inherited || scratch_open(&scratch) < 0)
+		return false;
+	memory =
+		!stage_vma_at(a->start, &v, NULL, 0, &scratch) && vma_is_of(&v, a->seg->mem_id);
+	scratch_close(&scratch);
+	if (memory || scratch_open(&scratch) < 0)
+		return false;
+	file = !stage_vma_at(a->saved, &v, NULL, 0, &scratch) && vma_is_of(&v, a->seg->file_id);
+	scratch_close(&scratch);
+	return !file;
+}
+
 static int attach_all(enum reason *ret_why)
 {
 	struct segment *done = NULL;
@@ -79,8 +99,10 @@ static int attach_all(enum reason *ret_why)
 	for (a = areas_first(&space.areas, 0, UINTPTR_MAX); a; a = areas_next(a, UINTPTR_MAX)) {
 		if (!a->seg || a->seg == done)
 			continue;
-		done = a->seg;
 		err = recover_segment(a->seg, a->saved, ret_why);
+		if (err && not_inherited(a))
+			continue; /* the segment may show elsewhere */
+		done = a->seg;
 		if (lost(err) || err == -EBUSY)
 			return err;
 		if (err)

@@ -8,6 +8,7 @@
 #include "common/probe.h"
 #include "lib/board.h"
 #include "lib/keeper.h"
+#include "lib/reconcile.h"
 #include "lib/space.h"
 
 #define BATCH 32
@@ -100,6 +101,7 @@ int sync_addresses(uintptr_t addr, size_t len, bool durable)
 	while (at < end) {
 		if (!space_lock(&g))
 			return err;
+		reconcile_inherited();
 		n = collect(&at, end, e);
 		space_unlock(&g);
 		for (i = 0; i < n; i++) {
@@ -134,6 +136,7 @@ int sync_file(struct inode_key key, uint64_t off, uint64_t end, bool durable)
 	struct file *f = NULL;
 
 	if (space_lock(&g)) {
+		reconcile_inherited();
 		f = space_file(key, false);
 		f = f && f->segments ? f : NULL;
 		space_unlock(&g);

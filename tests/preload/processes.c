@@ -212,6 +212,37 @@ static void madvise__dontfork(void **state)
 	io_uring_queue_exit(&s.ring);
 }
 
+/* What the child has nothing of, it does not miss: it syncs and reads the file as if nothing
+ * were staged here, and there is nothing to complain about. */
+static void madvise__dontfork_child_syncs(void **state)
+{
+	unsigned char *got = malloc(SIZE);
+	struct staged s;
+	pid_t pid;
+
+	(void)state;
+	assert_non_null(got);
+	must_stage(open_and_stage(&s));
+	fill(s.map, SIZE, 0, NEW);
+	assert_int_equal(madvise(s.map, SIZE, MADV_DONTFORK), 0);
+	pid = fork();
+	assert_true(pid >= 0);
+	if (pid == 0) {
+		if (fsync(s.fd) < 0)
+			_exit(1);
+		if (pread(s.fd, got, SIZE, 0) != (ssize_t)SIZE)
+			_exit(2);
+		assert_content(got, SIZE, 0, NEW);
+		_exit(0);
+	}
+	assert_int_equal(wait_for(pid), 0);
+	assert_int_equal(log_lines("event=error"), 0);
+	assert_int_equal(munmap(s.map, SIZE), 0);
+	assert_in_file("data", 0, SIZE, NEW);
+	io_uring_queue_exit(&s.ring);
+	free(got);
+}
+
 /* ---- locks ---- */
 
 /* Natively the child's copy of the mapping is what would keep the description, and with it the
@@ -411,6 +442,7 @@ int main(int argc, char **argv)
 		TEST(daemon__stores_after_its_parent),
 		TEST(posix_spawn__leaves_it_staged),
 		TEST(madvise__dontfork),
+		TEST(madvise__dontfork_child_syncs),
 		TEST(flock__not_prolonged_by_child_without_range),
 		TEST(ofd_lock__held_until_closed),
 		TEST(posix_lock__survives_child),
