@@ -45,7 +45,9 @@
 	X(KEEPER_LOST, "the keeper did not answer", "look at its log; the file is as the kernel has it") \
 	X(STILL_REFUSED, "the range was staged, and the kernel still refuses it", \
 		"see errno; for ENOMEM raise RLIMIT_MEMLOCK") \
-	X(WRITE_BACK, "the file cannot be written", "see errno; free space or check the device")
+	X(WRITE_BACK, "the file cannot be written", "see errno; free space or check the device") \
+	X(FILE_SIZE, "the hard limit on the size of files holds for the keeper's memory, too", \
+		"raise RLIMIT_FSIZE (ulimit -H -f), or start the keeper where it is not limited")
 /* clang-format on */
 
 enum reason {

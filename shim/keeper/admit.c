@@ -85,8 +85,9 @@ int do_stage(struct stage *s, struct job *j, struct segment **ret)
 	uint64_t budget;
 	int err;
 
-	if (!board_usable()) /* others could not know */
-		return refuse(m, REASON_RENDEZVOUS, -ENOSPC);
+	err = board_error();
+	if (err) /* others could not know */
+		return refuse(m, err == -EFBIG ? REASON_FILE_SIZE : REASON_RENDEZVOUS, err);
 	clear_the_way(s, m->off, m->len);
 	err = s->fd >= 0 ? 0 : reopen(s, j->fd[0]);
 	if (err)
@@ -125,7 +126,10 @@ int do_stage(struct stage *s, struct job *j, struct segment **ret)
 	}
 	pthread_mutex_unlock(&keeper.lock);
 	if (err)
-		refuse(m, err == -EMFILE || err == -ENFILE ? REASON_NO_FILES : REASON_NO_MEMORY,
+		refuse(m,
+		       err == -EMFILE || err == -ENFILE ? REASON_NO_FILES
+		       : err == -EFBIG			? REASON_FILE_SIZE
+							: REASON_NO_MEMORY,
 		       err);
 	return err;
 }

@@ -13,12 +13,13 @@
 static struct board *board;
 static uint32_t files, count[BOARD_SLOTS];
 static bool settled;
+static int error = -ENOENT; /* why there is none */
 
 /*
  * The holder of the lock is the only writer. What a killed keeper left there stays until we
  * know what we have inherited: no file is missing in between.
  */
-int board_start(int dir)
+static int make(int dir)
 {
 	cleanup_fd int fd = board_open(dir);
 	void *p;
@@ -37,6 +38,12 @@ int board_start(int dir)
 	return 0;
 }
 
+int board_start(int dir)
+{
+	error = make(dir);
+	return error;
+}
+
 void board_settle(void)
 {
 	if (!board)
@@ -47,9 +54,9 @@ void board_settle(void)
 		atomic_store(&board->slot[i], count[i]);
 }
 
-bool board_usable(void)
+int board_error(void)
 {
-	return board != NULL;
+	return error;
 }
 
 /* The sum comes first and goes last: it is what is asked first. */

@@ -167,7 +167,7 @@ void segment_destroy(struct segment *g); /* unlinks and frees */
 /* board.c: a stage is on the board for as long as it is registered; lock held */
 int board_start(int dir); /* no lock; -errno */
 void board_settle(void);  /* what was inherited is registered */
-bool board_usable(void);
+int board_error(void);	  /* why it cannot be used, or 0 */
 void board_list(struct inode_key key);
 void board_unlist(struct inode_key key);
 

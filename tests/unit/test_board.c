@@ -51,6 +51,7 @@ static void board__made_by_whoever_comes_first(void **state)
 	close(fd);
 	b = look_at(dir);
 	assert_int_equal(board_start(dir), 0);
+	assert_int_equal(board_error(), 0);
 	board_settle();
 	assert_int_equal(b->files, 0);
 	s = stage_find(key, true);
@@ -103,7 +104,9 @@ static int make_under_limit(void *arg)
 
 	if (setrlimit(RLIMIT_FSIZE, &none) < 0)
 		return 2;
-	return board_open(*(int *)arg) == -EFBIG ? 0 : 1;
+	if (board_open(*(int *)arg) != -EFBIG)
+		return 1;
+	return board_start(*(int *)arg) == -EFBIG && board_error() == -EFBIG ? 0 : 3;
 }
 
 /* The limit comes as a signal, which would end the program. */
