@@ -119,7 +119,7 @@ $(call test_program,tests/preload/verbs.c): $(DOUBLE)
 $(call test_program,tests/preload/verbs.c): LDFLAGS += -Wl,-rpath,'$$ORIGIN/../double'
 
 # What runs in the virtual machine, with the real libraries. late.c has to find them by itself.
-RDMA_PROGRAMS := $(addprefix $(BUILD)/tests/rdma/,rdma late dax)
+RDMA_PROGRAMS := $(addprefix $(BUILD)/tests/rdma/,rdma late dax offender)
 RDMA_OBJ := $(call objects,$(wildcard tests/rdma/*.c))
 $(RDMA_OBJ): SANITIZERS =
 $(RDMA_OBJ): ALL_CPPFLAGS += -Itests/lib
@@ -128,7 +128,7 @@ $(BUILD)/tests/rdma/rdma: $(call objects,tests/rdma/rdma.c tests/rdma/pair.c $(T
 	@mkdir -p $(@D)
 	$(CC) $(CFLAGS) $(LDFLAGS) -o $@ $^ -lcmocka -luring -lrdmacm -libverbs
 
-$(BUILD)/tests/rdma/dax: $(call objects,tests/rdma/dax.c)
+$(BUILD)/tests/rdma/dax $(BUILD)/tests/rdma/offender: $(BUILD)/tests/rdma/%: $(BUILD)/obj/tests/rdma/%.o
 	@mkdir -p $(@D)
 	$(CC) $(CFLAGS) $(LDFLAGS) -o $@ $^ -libverbs
 
