@@ -54,6 +54,44 @@ static void join__a_mapping_shows_memory(void **state)
 	io_uring_queue_exit(&ring);
 }
 
+static void part_maps_without_access(void **state)
+{
+	const int fd = open_file("data", O_RDWR);
+	unsigned char *map = mmap(NULL, SIZE, PROT_NONE, MAP_SHARED, fd, 0);
+
+	(void)state;
+	if (map == MAP_FAILED || mprotect(map, SIZE / 2, PROT_READ) < 0)
+		_exit(10);
+	if (differs(map, SIZE / 2, 0, DEVICE) >= 0)
+		_exit(11);
+	if (mprotect(map, SIZE, PROT_READ | PROT_WRITE) < 0 ||
+	    differs(map + SIZE / 2, SIZE / 2, SIZE / 2, NEW) >= 0)
+		_exit(12);
+	fill(map, SIZE / 2, 0, NEWER);
+	_exit(0);
+}
+
+/* What can be touched only later is the memory, too. */
+static void join__mapped_without_access(void **state)
+{
+	struct io_uring ring;
+	unsigned char *map;
+
+	(void)state;
+	make_file("data", SIZE);
+	map = map_file("data", SIZE);
+	ring_init(&ring);
+	must_stage(register_one(&ring, map, SIZE));
+	device_writes(&ring, map, SIZE / 2, 0);
+	fill(map + SIZE / 2, SIZE / 2, SIZE / 2, NEW);
+	must_end_well(partner("maps_without_access"));
+	assert_content(map, SIZE / 2, 0, NEWER);
+	assert_int_equal(msync(map, SIZE, MS_SYNC), 0);
+	assert_in_file("data", 0, SIZE / 2, NEWER);
+	assert_in_file("data", SIZE / 2, SIZE / 2, NEW);
+	io_uring_queue_exit(&ring);
+}
+
 static void part_maps_part(void **state)
 {
 	int fd = open_file("data", O_RDWR);
@@ -776,6 +814,7 @@ static void part_maps_other(void **state)
 
 static const struct test cases[] = {
 	TEST(join__a_mapping_shows_memory),
+	TEST(join__mapped_without_access),
 	TEST(join__at_another_offset),
 	TEST(join__read_only),
 	TEST(join__registers_too),
@@ -804,6 +843,7 @@ static const struct test cases[] = {
 
 static const struct test parts[] = {
 	PART(maps),
+	PART(maps_without_access),
 	PART(maps_part),
 	PART(maps_read_only),
 	PART(registers),

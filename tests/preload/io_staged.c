@@ -1,0 +1,283 @@
+/* SPDX-License-Identifier: MIT */
+/* Direct I/O, the limit on file sizes, and many writers at once, on a file that is staged. */
+#include "alike.h"
+
+#include <pthread.h>
+#include <stdatomic.h>
+#include <sys/resource.h>
+#include <sys/sendfile.h>
+#include <sys/uio.h>
+
+static unsigned char buf[2][64 * KIB] __attribute__((aligned(65536)));
+
+static off_t page(unsigned n)
+{
+	return (off_t)(n * page_size());
+}
+
+/* ---- direct I/O ---- */
+
+static int open_direct(const char *name)
+{
+	int fd = open(path_of(name), O_RDWR | O_DIRECT | O_CLOEXEC);
+
+	if (fd < 0)
+		skip_test("cannot: no O_DIRECT on this file system");
+	return fd;
+}
+
+/* What was stored is what comes from the device. */
+static void direct_io__reads_staged_range(void **state)
+{
+	int direct[2];
+
+	(void)state;
+	must_begin(SIZE, 0, true);
+	for (int i = 0; i < 2; i++)
+		direct[i] = open_direct(alike_name[i]);
+	assert_int_equal(both(pread(direct[i], buf[i], (size_t)page(4), page(2))), page(4));
+	assert_memory_equal(buf[0], buf[1], (size_t)page(4));
+	both((map[page(3)] = 77));
+	assert_int_equal(both(pread(direct[i], buf[i], (size_t)page(4), page(0))), page(4));
+	assert_memory_equal(buf[0], buf[1], (size_t)page(4));
+	/* Bad alignment is the file system's to judge. */
+	both(pread(direct[i], buf[i] + 1, 511, 3));
+	alike_same();
+	close(direct[0]);
+	close(direct[1]);
+	alike_end();
+}
+
+/* It is in memory at once, and what is stored there afterwards is not undone. */
+static void direct_io__writes_staged_range(void **state)
+{
+	int direct[2];
+
+	(void)state;
+	must_begin(SIZE, 0, true);
+	for (int i = 0; i < 2; i++) {
+		direct[i] = open_direct(alike_name[i]);
+		fill(buf[i], sizeof(buf[i]), 0, DEVICE);
+	}
+	assert_int_equal(both(pwrite(direct[i], buf[i], (size_t)page(6), page(2))), page(6));
+	assert_content(t.map[0] + page(2), (size_t)page(6), 0, DEVICE);
+	both((map[page(3) + 5] = 77));
+	alike_same();
+	/* Beyond the end, too. */
+	assert_int_equal(both(pwrite(direct[i], buf[i], (size_t)page(2), SIZE - page(1))),
+			 page(2));
+	alike_same();
+	close(direct[0]);
+	close(direct[1]);
+	alike_end();
+}
+
+/* Staged memory as the memory of direct I/O on another file, and on its own. */
+static void direct_io__staged_buffer(void **state)
+{
+	int other, direct[2];
+
+	(void)state;
+	must_begin(SIZE, 0, true);
+	make_file("third", SIZE);
+	other = open_direct("third");
+	for (int i = 0; i < 2; i++)
+		direct[i] = open_direct(alike_name[i]);
+	assert_int_equal(both(pread(other, map + page(5), (size_t)page(9), page(2))), page(9));
+	assert_int_equal(
+		both(pwrite(other, map + page(3), (size_t)page(9), i ? page(20) : page(40))),
+		page(9));
+	for (int i = 0; i < 2; i++)
+		assert_int_equal(pread(other, buf[i], (size_t)page(9), i ? page(20) : page(40)),
+				 page(9));
+	assert_memory_equal(buf[0], buf[1], (size_t)page(9));
+	alike_same();
+	assert_int_equal(both(pread(direct[i], map + page(30), (size_t)page(3), page(4))),
+			 page(3));
+	assert_int_equal(both(pwrite(direct[i], map + page(4), (size_t)page(3), page(33))),
+			 page(3));
+	alike_same();
+	close(direct[0]);
+	close(direct[1]);
+	close(other);
+	alike_end();
+}
+
+/* ---- RLIMIT_FSIZE ---- */
+
+static volatile sig_atomic_t exceeded;
+
+static void on_exceeded(int sig)
+{
+	(void)sig;
+	exceeded++;
+}
+
+static void limit_file_size(rlim_t most)
+{
+	struct rlimit limit;
+
+	assert_int_equal(getrlimit(RLIMIT_FSIZE, &limit), 0);
+	limit.rlim_cur = most;
+	assert_int_equal(setrlimit(RLIMIT_FSIZE, &limit), 0);
+}
+
+/* The result, and how often SIGXFSZ came with it. */
+#define COUNTED(call)                                   \
+	({                                              \
+		long counted_ret_;                      \
+                                                        \
+		exceeded = 0;                           \
+		counted_ret_ = (call);                  \
+		counted_ret_ * 10 + (exceeded ? 1 : 0); \
+	})
+
+static void limit__of_a_staged_file(void **state)
+{
+	const off_t most = SIZE - page(4);
+	struct iovec iov = { buf[0], 100 };
+	struct sigaction action = { .sa_handler = on_exceeded };
+	int other;
+
+	(void)state;
+	must_begin(SIZE - (size_t)page(8), 0, true);
+	make_file("third", SIZE);
+	other = open_file("third", O_RDONLY);
+	sigaction(SIGXFSZ, &action, NULL);
+	fill(buf[0], sizeof(buf[0]), 0, NEWER);
+	limit_file_size((rlim_t)most);
+	/* Below it nothing happens, and as much as fits is written. */
+	assert_int_equal(both(COUNTED(pwrite(fd, buf[0], 100, page(2)))), 1000);
+	assert_int_equal(both(COUNTED(pwrite(fd, buf[0], (size_t)page(2), most - page(1)))),
+			 page(1) * 10);
+	assert_int_equal(both(COUNTED(pwrite(fd, buf[0], 100, most))), -10 + 1);
+	both(COUNTED(pwritev(fd, &iov, 1, most + 5)));
+	both(lseek(fd, most, SEEK_SET));
+	both(COUNTED(write(fd, buf[0], 100)));
+	assert_int_equal(both(COUNTED(ftruncate(fd, most + 1))), -10 + 1);
+	both(COUNTED(truncate(path, SIZE)));
+	both(COUNTED(fallocate(fd, 0, most, page(1))));
+	both(COUNTED(lseek(fd, most, SEEK_SET) ? sendfile(fd, other, &(off_t){ 0 }, 100) : -2));
+	both(COUNTED(copy_file_range(other, &(off_t){ 0 }, fd, &(off_t){ most }, 100, 0)));
+	both(COUNTED(copy_file_range(other, &(off_t){ 0 }, fd, &(off_t){ most - 50 }, 100, 0)));
+	/* What memory has there is nobody's write. */
+	both((map[page(3)] = 77));
+	limit_file_size(RLIM_INFINITY);
+	alike_same();
+	close(other);
+	alike_end();
+}
+
+/* ---- many at once, each with bytes of its own in one page ---- */
+
+enum { ROUNDS = 200, STORERS = 2 };
+
+static unsigned char *shared_page;
+static int file;
+static atomic_bool stop;
+static atomic_int lost;
+
+static _Atomic(uint64_t) *word(unsigned n)
+{
+	return (_Atomic(uint64_t) *)(void *)(shared_page + n * 64);
+}
+
+static void *storer(void *arg)
+{
+	_Atomic(uint64_t) *own = word((unsigned)(uintptr_t)arg);
+	uint64_t n = *own;
+
+	while (!stop) {
+		if (*own != n)
+			lost++;
+		*own = ++n;
+	}
+	return (void *)(uintptr_t)n;
+}
+
+static void *writer(void *arg)
+{
+	const off_t at = 1024;
+	uint64_t n, there;
+
+	for (n = 1; n <= ROUNDS; n++) {
+		if (pwrite(file, &n, sizeof(n), at) != sizeof(n) ||
+		    pread(file, &there, sizeof(there), at) != sizeof(there) || there != n ||
+		    *(volatile uint64_t *)(void *)(shared_page + at) != n)
+			lost++;
+	}
+	return arg;
+}
+
+/* Bytes of a page, beside those that others store. */
+static void *puncher(void *arg)
+{
+	unsigned char *own = shared_page + 2048 + 3;
+
+	for (unsigned n = 1; n <= ROUNDS; n++) {
+		memset(own, (int)(n % 255 + 1), 1000);
+		if (fallocate(file, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, 2048 + 3, 500) <
+			    0 ||
+		    own[0] || own[499] || own[500] != n % 255 + 1)
+			lost++;
+	}
+	return arg;
+}
+
+static void *syncer(void *arg)
+{
+	while (!stop)
+		if (msync(shared_page, page_size(), MS_SYNC) < 0)
+			lost++;
+	return arg;
+}
+
+static void writers__at_once(void **state)
+{
+	void *(*const rest[])(void *) = { writer, puncher, syncer };
+	pthread_t storers[STORERS], others[ARRAY_SIZE(rest)];
+	unsigned char expected[4096], seen[4096];
+	struct io_uring ring;
+	void *last;
+
+	(void)state;
+	make_file("data", SIZE);
+	file = open_file("data", O_RDWR);
+	shared_page = map_fd(file, SIZE, 0);
+	ring_init(&ring);
+	must_stage(register_one(&ring, shared_page, SIZE));
+	memset(shared_page, 0, 1024);
+	for (uintptr_t i = 0; i < STORERS; i++)
+		assert_int_equal(pthread_create(&storers[i], NULL, storer, (void *)i), 0);
+	for (size_t i = 0; i < ARRAY_SIZE(rest); i++)
+		assert_int_equal(pthread_create(&others[i], NULL, rest[i], NULL), 0);
+	pthread_join(others[0], NULL);
+	pthread_join(others[1], NULL);
+	stop = true;
+	pthread_join(others[2], NULL);
+	for (unsigned i = 0; i < STORERS; i++) {
+		pthread_join(storers[i], &last);
+		assert_int_equal(*word(i), (uintptr_t)last);
+	}
+	assert_int_equal(lost, 0);
+	memcpy(expected, shared_page, sizeof(expected));
+	assert_int_equal(munmap(shared_page, SIZE), 0);
+	io_uring_queue_exit(&ring);
+	assert_int_equal(pread(file, seen, sizeof(seen), 0), sizeof(seen));
+	assert_memory_equal(seen, expected, sizeof(seen));
+	close(file);
+}
+
+int main(int argc, char **argv)
+{
+	static const struct test cases[] = {
+		TEST(direct_io__reads_staged_range),
+		TEST(direct_io__writes_staged_range),
+		TEST(direct_io__staged_buffer),
+		TEST(limit__of_a_staged_file),
+		TEST(writers__at_once),
+		{ 0 },
+	};
+
+	return test_main(argc, argv, cases, NULL);
+}
