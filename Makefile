@@ -196,7 +196,7 @@ check-quick:
 bench:
 	@tests/deps build demo bench
 	@$(MAKE) --no-print-directory all $(BENCH)
-	@BUILD='$(abspath $(BUILD))' tests/bench/run
+	@BUILD='$(abspath $(BUILD))' tests/bench/run $(BENCHFLAGS)
 
 # The storm through everything, on every file system and as an unprivileged user, SOAK seconds each;
 # then what tests/crash/ breaks, at length, and the model test with new seeds.

@@ -2,7 +2,7 @@
 /*
  * Stores to some pages of a mapped file, then msync(MS_SYNC): milliseconds for both together.
  *
- *   msync FILE MIB STEP VARIANT
+ *   msync FILE MIB STEP VARIANT [QUESTION]
  *
  * STEP: the file was written in pieces of so many bytes, which decides how large the folios of
  * the page cache are. VARIANT: native; staged (registered), idle (registered once, not now):
@@ -18,6 +18,7 @@ static char *mem;
 static size_t len;
 static int fd;
 static bool bounce;
+static const char *only; /* this question; NULL: all */
 
 /* Every how many pages one is stored to. */
 static void store(size_t from, size_t to, size_t every)
@@ -48,7 +49,7 @@ static void sync_range(size_t from, size_t to)
 static void measure(const char *question, const char *variant, size_t from, size_t to,
 		    size_t every, bool all, int rounds)
 {
-	for (int i = 0; i < rounds; i++) {
+	for (int i = 0; i < rounds && (!only || !strcmp(only, question)); i++) {
 		double begun = now_ms();
 
 		store(from, to, every);
@@ -62,8 +63,9 @@ int main(int argc, char **argv)
 	struct io_uring ring;
 	const char *variant;
 
-	if (argc != 5)
+	if (argc < 5)
 		return 2;
+	only = argv[5];
 	variant = argv[4];
 	len = strtoul(argv[2], NULL, 10) << 20;
 	fd = make_file(argv[1], len, strtoul(argv[3], NULL, 10));
@@ -82,10 +84,10 @@ int main(int argc, char **argv)
 		if (!strcmp(variant, "idle"))
 			unpin(&ring);
 	}
-	measure("msync-100%", variant, 0, len, 1, true, 3);
-	measure("msync-10%", variant, 0, len, 10, true, 3);
-	measure("msync-1%", variant, 0, len, 100, true, 3);
-	measure("msync-page", variant, len / 2, len / 2 + PAGE, 1, false, 30);
+	measure("msync-100%", variant, 0, len, 1, true, 2);
+	measure("msync-10%", variant, 0, len, 10, true, 2);
+	measure("msync-1%", variant, 0, len, 100, true, 2);
+	measure("msync-page", variant, len / 2, len / 2 + PAGE, 1, false, 20);
 	measure("msync-one-of-all", variant, len / 2, len / 2 + PAGE, 1, true, 10);
 	return 0;
 }
