@@ -6,8 +6,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/mman.h>
-#include <sys/stat.h>
-#include <sys/sysmacros.h>
 #include <time.h>
 
 #include "lib/kept.h"
@@ -276,16 +274,6 @@ int exchange_find_staged(struct exchange *x)
 			err = exchange_fail(&x->why, REASON_CHANGED, -ESTALE);
 	}
 	return !err && shown ? exchange_fail(&x->why, REASON_CHANGED, -ESTALE) : err;
-}
-
-void exchange_identify(struct segment *s)
-{
-	struct stat st;
-
-	if (s->memfd >= 0 && fstat(s->memfd, &st) == 0)
-		s->mem_id =
-			(struct vma_id){ (uint64_t)major(st.st_dev) << 32 | minor(st.st_dev),
-					 st.st_ino };
 }
 
 void exchange_close(struct exchange *x)

@@ -9,7 +9,6 @@
 #include "lib/exchange.h"
 #include "lib/pin.h"
 #include "lib/real.h"
-#include "lib/recover.h"
 #include "lib/sync.h"
 
 bool file_exchange_between(unsigned before)
@@ -55,15 +54,10 @@ void file_before_read(int fd, size_t n, off_t off)
 	errno = saved;
 }
 
-/* False if the program unmapped what it wrote from, or there is no memory to go on in. */
-static bool write_memory(struct segment *s, uint64_t off, const char *from, size_t len)
+/* False if the program unmapped what it wrote from. */
+static bool write_memory(const struct segment *s, uint64_t off, const char *from, size_t len)
 {
-	const off_t at = (off_t)(off - s->off);
-	ssize_t n = real.pwrite(s->memfd, from, len, at);
-
-	if (n < 0 && errno == EPERM && recover_sealed(s) == 0)
-		n = real.pwrite(s->memfd, from, len, at);
-	return n == (ssize_t)len;
+	return real.pwrite(s->memfd, from, len, (off_t)(off - s->off)) == (ssize_t)len;
 }
 
 /* The keeper is told that file and memory agree only where they do. Otherwise it finds the file
@@ -94,14 +88,14 @@ void file_take(struct inode_key key, const struct iovec *iov, int n, size_t left
 }
 
 /* Not by pwrite(): RLIMIT_FSIZE is about the program's own writes. */
-static bool clear_segment(struct segment *s, uint64_t off, uint64_t end)
+static bool clear_segment(const struct segment *s, uint64_t off, uint64_t end)
 {
 	const uint64_t lo = MAX(off, s->off), hi = MIN(end, s->off + s->len);
 	char *p;
 
 	if (lo >= hi)
 		return true;
-	p = recover_sealed(s) ? NULL : exchange_map_memory(s, s->off, s->len);
+	p = exchange_map_memory(s, s->off, s->len);
 	if (!p)
 		return false;
 	memset(p + (lo - s->off), 0, hi - lo);

@@ -8,9 +8,7 @@
 #include "lib/custody.h"
 #include "lib/keeper.h"
 #include "lib/log.h"
-#include "lib/resume.h"
 #include "lib/stage.h"
-#include "lib/unseal.h"
 
 #define TRIES 40
 
@@ -36,7 +34,6 @@ int recover_segment(struct segment *s, uintptr_t saved, enum reason *ret_why)
 	char path[4096];
 	struct vma v;
 	struct msg m;
-	bool told;
 	int err;
 
 	if (scratch_open(&scratch) < 0)
@@ -48,9 +45,7 @@ int recover_segment(struct segment *s, uintptr_t saved, enum reason *ret_why)
 	}
 	if (!err)
 		err = custody_find(&a.c, &v, path, s->file, &scratch, ret_why);
-	if (!err)
-		err = resume_sealed(s, &a.c, &told, ret_why);
-	if (!err && !told) {
+	if (!err) {
 		msg_init(&m, MSG_ATTACH);
 		m.key = s->key;
 		m.off = s->off;
@@ -153,16 +148,4 @@ int recover(enum reason *ret_why)
 	if (locked)
 		space_unlock(&g);
 	return err;
-}
-
-int recover_sealed(struct segment *s)
-{
-	enum reason why;
-
-	if (!segment_sealed(s))
-		return 0;
-	/* Whatever keeper we know of does not count us among the users, or it were not. */
-	keeper_told(0);
-	(void)recover(&why);
-	return segment_sealed(s) ? resume_alone(s) : 0;
 }

@@ -17,8 +17,4 @@ struct segment;
  * held. */
 int recover_segment(struct segment *s, uintptr_t saved, enum reason *ret_why);
 
-/* Before the segment's memory is written or mapped for writing: if it was sealed (resume.h), it
- * goes on in other memory. -errno if there is none. Lock held. */
-int recover_sealed(struct segment *s);
-
 #endif

@@ -5,6 +5,8 @@
 #include <stdio.h>
 #include <sys/mman.h>
 #include <sys/resource.h>
+#include <sys/stat.h>
+#include <sys/sysmacros.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -30,12 +32,19 @@
 #define LARGEST_FOLIO (2UL << 20)
 #define PATIENCE_MS   2000 /* for direct I/O under way */
 
-/* What maps say of the segment's file and memory. */
+/* What maps say of the segment's file and memory. A memfd's numbers are the same there and for
+ * fstat(). */
 static void identify(struct exchange *x)
 {
+	struct segment *s = x->s;
+	struct stat st;
+
 	if (x->ino)
-		x->s->file_id = (struct vma_id){ x->dev, x->ino };
-	exchange_identify(x->s);
+		s->file_id = (struct vma_id){ x->dev, x->ino };
+	if (s->memfd >= 0 && fstat(s->memfd, &st) == 0)
+		s->mem_id =
+			(struct vma_id){ (uint64_t)major(st.st_dev) << 32 | minor(st.st_dev),
+					 st.st_ino };
 }
 
 /* Mappings that were prepared and are not where the program sees them. */
@@ -615,9 +624,6 @@ int stage_show(struct file *f, uintptr_t start, uintptr_t end)
 		x.end = x.win_end = MIN(s->off + s->len, stop);
 		if (x.off >= x.end)
 			continue;
-		err = recover_sealed(s);
-		if (err)
-			break;
 		scratch = whole;
 		x.scratch = &scratch;
 		err = show_segment(&x);

@@ -68,7 +68,7 @@ static int copy_memory(const struct segment *s, int to)
 	return err;
 }
 
-int segment_copy(const struct segment *s)
+int segment_unseal(struct segment *s)
 {
 	int fd = make_memory(s->len), err;
 
@@ -79,13 +79,7 @@ int segment_copy(const struct segment *s)
 		real.close(fd);
 		return err;
 	}
-	return ownfd_adopt(fd);
-}
-
-int segment_unseal(struct segment *s)
-{
-	int fd = segment_copy(s);
-
+	fd = ownfd_adopt(fd);
 	if (fd < 0)
 		return fd;
 	ownfd_close(s->memfd);

@@ -8,9 +8,6 @@
 /* Whether the segment's memory is sealed: nobody can map it for writing any more. */
 bool segment_sealed(const struct segment *s);
 
-/* New memory with the content of the segment's: a descriptor of ours, or -errno. */
-int segment_copy(const struct segment *s);
-
 /* Its content goes on in new memory, which is not sealed; the ledger stays. Only where nobody
  * maps the old memory. -errno, and then nothing has changed. Runs behind a curtain. */
 int segment_unseal(struct segment *s);
