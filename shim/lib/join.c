@@ -109,6 +109,7 @@ static int take(struct file *f, const struct msg *m, int memfd, int ledger)
 	if (s && s->off == m->off && s->len == m->len && same_memory(s->memfd, memfd)) {
 		ownfd_close(memfd);
 		ownfd_close(ledger);
+		s->idle = !s->areas && !s->joined;
 	} else {
 		err = drop_stale(f, m->off, m->off + m->len);
 		s = err ? NULL : segment_new();
@@ -206,17 +207,21 @@ void join_leave(struct file *f, bool visit)
 	struct segment *s, *next;
 	enum reason why;
 	struct msg m;
+	int err;
 
 	for (s = f->segments; s; s = next) {
 		next = s->next;
 		if (s->areas || !s->joined)
 			continue;
-		unlink_segment(f, s);
 		msg_init(&m, MSG_RELEASE);
 		m.id = s->id;
 		m.flags = visit ? RELEASE_VISIT : 0;
 		/* If the keeper is gone, whoever shows it brings it to the next one. */
-		(void)keeper_call(&m, NULL, 0, NULL, &why);
+		err = keeper_call(&m, NULL, 0, NULL, &why);
+		s->joined = false;
+		if (err == -EBUSY && s->idle)
+			continue; /* a device still writes to it: as before the visit */
+		unlink_segment(f, s);
 		segment_free(s);
 	}
 }

@@ -32,6 +32,7 @@ struct segment {
 	uint64_t call;	/* room.c: the last one that asked for it, */
 	uint64_t kept;	/* and the last for which it could not be given back */
 	bool joined;	/* without any: the keeper counts us among its users all the same */
+	bool idle;	/* ours before we joined it: pinned, and shown nowhere */
 	struct inode_key key;
 	uintptr_t saved; /* with no area left: the file's own mapping of the last one, until it
 			    is released */

@@ -138,6 +138,32 @@ static void fork__child_that_only_reads(void **state)
 	close(fd);
 }
 
+/* What a device has pinned and nothing maps any more: a write finds it, and after that so does a
+ * truncation by name. */
+static void truncate__by_name_of_what_is_only_pinned(void **state)
+{
+	struct io_uring ring;
+	unsigned char *map, byte = 1;
+	int fd, source;
+
+	(void)state;
+	make_file("data", SIZE);
+	source = make_source(SIZE, DEVICE);
+	fd = open_file("data", O_RDWR);
+	map = map_fd(fd, SIZE, 0);
+	ring_init(&ring);
+	must_stage(register_one(&ring, map, SIZE));
+	assert_int_equal(munmap(map, SIZE), 0);
+	assert_int_equal(pwrite(fd, &byte, 1, SIZE / 2), 1);
+	read_fixed(&ring, source, map, SIZE, 0, 0);
+	assert_int_equal(truncate(path_of("data"), 0), 0);
+	assert_int_equal(truncate(path_of("data"), SIZE), 0);
+	assert_int_equal(pread(fd, &byte, 1, SIZE / 2), 1);
+	assert_int_equal(byte, 0);
+	io_uring_queue_exit(&ring);
+	close(fd);
+}
+
 int main(int argc, char **argv)
 {
 	static const struct test cases[] = {
@@ -145,6 +171,7 @@ int main(int argc, char **argv)
 		TEST(mmap__over_registered_range),
 		TEST(ftruncate__under_a_pin_leaves_holes),
 		TEST(fork__child_that_only_reads),
+		TEST(truncate__by_name_of_what_is_only_pinned),
 		{ 0 },
 	};
 
