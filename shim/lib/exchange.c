@@ -20,15 +20,33 @@ int exchange_fail(enum reason *ret_why, enum reason why, int err)
 	return err;
 }
 
-static bool is_saved(const struct file *f, uintptr_t addr)
+struct stretch {
+	uintptr_t start, end;
+	bool saved;
+};
+
+static void cut(struct stretch *t, uintptr_t saved, size_t len)
 {
+	if (!saved || saved + len <= t->start || saved >= t->end)
+		return;
+	t->saved = saved <= t->start;
+	t->end = t->saved ? MIN(t->end, saved + len) : saved;
+}
+
+/* The first part of [start, end) that is wholly kept aside by us, or wholly not. */
+static struct stretch first_stretch(const struct file *f, uintptr_t start, uintptr_t end)
+{
+	struct stretch t = { start, end, false };
+	const struct segment *s;
 	struct area *a;
 
 	for (a = areas_first(&space.areas, 0, UINTPTR_MAX); a; a = areas_next(a, UINTPTR_MAX))
-		if (a->file == f && a->saved && addr >= a->saved &&
-		    addr < a->saved + (a->end - a->start))
-			return true;
-	return false;
+		if (a->file == f && !t.saved)
+			cut(&t, a->saved, a->end - a->start);
+	for (s = f->segments; s; s = s->next)
+		if (!t.saved)
+			cut(&t, s->saved, s->saved_len);
+	return t;
 }
 
 static int add_place(struct exchange *x, const struct vma *v, uintptr_t start, uintptr_t end,
@@ -53,22 +71,12 @@ static int add_place(struct exchange *x, const struct vma *v, uintptr_t start, u
 	return 0;
 }
 
-/* Every shared mapping of the file that overlaps the window, whoever made it and however. */
-static int alias_each(const struct vma *v, const char *path, void *arg)
+static int add_alias(struct exchange *x, const struct vma *v)
 {
-	struct exchange *x = arg;
 	const uint64_t vend = v->off + (v->end - v->start);
 	const uint64_t edge[] = { x->win_off, x->off, x->end, x->win_end };
 	int err = 0;
 
-	(void)path;
-	if (!(v->flags & VMA_SHARED) || v->dev != x->dev || v->ino != x->ino ||
-	    (x->hi && (v->end <= x->lo || v->start >= x->hi)))
-		return 0;
-	if (v->off >= x->win_end || vend <= x->win_off)
-		return 0; /* before the records are gone through for it */
-	if (!(v->flags & (VMA_READ | VMA_WRITE)) && is_saved(x->f, v->start))
-		return 0;
 	for (int i = 0; i < 3 && !err; i++) {
 		uint64_t lo = MAX(v->off, edge[i]), hi = MIN(vend, edge[i + 1]);
 
@@ -79,6 +87,39 @@ static int alias_each(const struct vma *v, const char *path, void *arg)
 			x->place[x->n - 1].neighbour = i != 1;
 	}
 	return err;
+}
+
+/* The kernel makes one mapping of what the program and we have side by side without access. */
+static int add_what_is_not_saved(struct exchange *x, const struct vma *v)
+{
+	struct vma part = *v;
+	struct stretch t;
+	int err = 0;
+
+	for (uintptr_t at = v->start; at < v->end && !err; at = t.end) {
+		t = first_stretch(x->f, at, v->end);
+		part.start = at;
+		part.end = t.end;
+		part.off = v->off + (at - v->start);
+		if (!t.saved)
+			err = add_alias(x, &part);
+	}
+	return err;
+}
+
+/* Every shared mapping of the file that overlaps the window, whoever made it and however. */
+static int alias_each(const struct vma *v, const char *path, void *arg)
+{
+	struct exchange *x = arg;
+
+	(void)path;
+	if (!(v->flags & VMA_SHARED) || v->dev != x->dev || v->ino != x->ino ||
+	    (x->hi && (v->end <= x->lo || v->start >= x->hi)))
+		return 0;
+	if (v->off >= x->win_end || v->off + (v->end - v->start) <= x->win_off)
+		return 0; /* before the records are gone through for it */
+	return v->flags & (VMA_READ | VMA_WRITE) ? add_alias(x, v)
+						 : add_what_is_not_saved(x, v);
 }
 
 /* Every mapping at the addresses where the segment stands, in pieces of equal properties. */

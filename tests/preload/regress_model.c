@@ -138,8 +138,8 @@ static void fork__child_that_only_reads(void **state)
 	close(fd);
 }
 
-/* What a device has pinned and nothing maps any more: a write finds it, and after that so does a
- * truncation by name. */
+/* What a device has pinned and nothing maps any more: a write finds it, and after that so does
+ * a truncation by name. */
 static void truncate__by_name_of_what_is_only_pinned(void **state)
 {
 	struct io_uring ring;
@@ -164,6 +164,77 @@ static void truncate__by_name_of_what_is_only_pinned(void **state)
 	close(fd);
 }
 
+/* Where the file's own mapping of what is staged at `offset` is kept. */
+static unsigned char *kept_at(size_t offset)
+{
+	FILE *maps = fopen("/proc/self/maps", "re");
+	unsigned long start, at;
+	char line[512], prot[8];
+	void *found = NULL;
+
+	assert_non_null(maps);
+	while (!found && fgets(line, sizeof(line), maps))
+		if (sscanf(line, "%lx-%*x %7s %lx", &start, prot, &at) == 3 && at == offset &&
+		    !strcmp(prot, "---s") && strstr(line, "/data"))
+			found = (void *)start;
+	fclose(maps);
+	return found;
+}
+
+/* Holes of one page, with something of ours above each: what is kept lands in one. */
+static unsigned char *make_holes(size_t page, size_t n)
+{
+	unsigned char *p =
+		mmap(NULL, 2 * n * page, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+
+	assert_ptr_not_equal(p, MAP_FAILED);
+	for (size_t i = 0; i < n; i++)
+		munmap(p + 2 * i * page, page);
+	return p;
+}
+
+/* A mapping without access above one that is kept: the kernel makes them one. */
+static void mprotect__alias_beside_what_is_kept(void **state)
+{
+	const size_t page = page_size(), n = SIZE / page;
+	unsigned char *kept, *alias = NULL, *map, *holes;
+	struct io_uring ring[2];
+	size_t at = 0;
+	int fd;
+
+	(void)state;
+	make_file("data", SIZE);
+	fd = open_file("data", O_RDWR);
+	ring_init(&ring[0]);
+	ring_init(&ring[1]);
+	holes = make_holes(page, n);
+	for (size_t i = 0; !alias && i + page < SIZE; i += 2 * page) {
+		io_uring_unregister_buffers(&ring[0]);
+		must_stage(register_one(&ring[0], map_fd(fd, page, (off_t)i), page));
+		if (!kernel_refuses())
+			return;
+		kept = kept_at(i);
+		assert_non_null(kept);
+		if (kept < holes || kept >= holes + 2 * n * page)
+			continue;
+		at = i + page;
+		alias = mmap(kept + page, page, PROT_NONE, MAP_SHARED | MAP_FIXED, fd,
+			     (off_t)at);
+		assert_ptr_equal(alias, kept + page);
+	}
+	assert_non_null(alias);
+	map = map_fd(fd, page, (off_t)at);
+	assert_int_equal(register_one(&ring[1], map, page), 0);
+	fill(map, page, at, NEW);
+	assert_int_equal(mprotect(alias, page, PROT_READ), 0);
+	assert_content(alias, page, at, NEW);
+	io_uring_queue_exit(&ring[0]);
+	io_uring_queue_exit(&ring[1]);
+	assert_int_equal(msync(map, page, MS_SYNC), 0);
+	assert_in_file("data", at, page, NEW);
+	close(fd);
+}
+
 int main(int argc, char **argv)
 {
 	static const struct test cases[] = {
@@ -172,6 +243,7 @@ int main(int argc, char **argv)
 		TEST(ftruncate__under_a_pin_leaves_holes),
 		TEST(fork__child_that_only_reads),
 		TEST(truncate__by_name_of_what_is_only_pinned),
+		TEST(mprotect__alias_beside_what_is_kept),
 		{ 0 },
 	};
 
