@@ -2,8 +2,10 @@
 #include "common/proto.h"
 
 #include <errno.h>
+#include <stdbool.h>
 #include <string.h>
 #include <sys/socket.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "common/sys.h"
@@ -16,6 +18,20 @@ void msg_init(struct msg *m, enum msg_type type)
 	m->type = (uint16_t)type;
 }
 
+/* Whether a call that failed is to be made again: it did nothing, and ending a conversation for
+ * it would cost more than waiting, for a tenth of a second in all. */
+static bool again(unsigned *tries)
+{
+	const struct timespec pause = { .tv_nsec = 1000 * 1000 };
+
+	if (errno == EINTR)
+		return true;
+	if ((errno != ENOMEM && errno != ENOBUFS) || ++*tries > 100)
+		return false;
+	nanosleep(&pause, NULL);
+	return true;
+}
+
 union fd_control {
 	char buf[CMSG_SPACE(PROTO_FDS * sizeof(int))];
 	struct cmsghdr align;
@@ -26,6 +42,7 @@ int msg_send(int sock, const struct msg *m, const int *fds, size_t n)
 	struct iovec iov = { .iov_base = (void *)(uintptr_t)m, .iov_len = sizeof(*m) };
 	struct msghdr h = { .msg_iov = &iov, .msg_iovlen = 1 };
 	union fd_control control;
+	unsigned tries = 0;
 	struct cmsghdr *c;
 	ssize_t sent;
 
@@ -43,7 +60,7 @@ int msg_send(int sock, const struct msg *m, const int *fds, size_t n)
 	}
 	do {
 		sent = sendmsg(sock, &h, MSG_NOSIGNAL);
-	} while (sent < 0 && errno == EINTR);
+	} while (sent < 0 && again(&tries));
 	return sent < 0 ? -errno : 0;
 }
 
@@ -84,6 +101,7 @@ int msg_recv(int sock, struct msg *m, int *fds, size_t n)
 			    .msg_iovlen = 1,
 			    .msg_control = control.buf,
 			    .msg_controllen = sizeof(control.buf) };
+	unsigned tries = 0;
 	ssize_t got;
 	size_t i;
 
@@ -91,7 +109,7 @@ int msg_recv(int sock, struct msg *m, int *fds, size_t n)
 		fds[i] = -1;
 	do {
 		got = recvmsg(sock, &h, MSG_CMSG_CLOEXEC);
-	} while (got < 0 && errno == EINTR);
+	} while (got < 0 && again(&tries));
 	if (got < 0)
 		return -errno;
 	take_fds(&h, fds, n);

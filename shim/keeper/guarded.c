@@ -36,7 +36,24 @@ static int send_patiently(const struct msg *m, const int *fd, size_t n)
 	return err;
 }
 
-/* A guardian that is gone is no error: the next one learns of everything. */
+/* Until it comes: what is asked next would else be taken to be answered by it. */
+static int hear(struct msg *m)
+{
+	int err;
+
+	do
+		err = msg_recv(us.pair, m, NULL, 0);
+	while (err == -ENOMEM || err == -ENOBUFS);
+	return err;
+}
+
+static bool gone(int err)
+{
+	return err == -EPIPE || err == -ECONNRESET || err == -EPROTO;
+}
+
+/* A guardian that is gone is no error: the next one learns of everything. One that is there and
+ * could not be told is. */
 static int ask(struct msg *m, const int *fd, size_t n)
 {
 	int err = 0;
@@ -45,8 +62,8 @@ static int ask(struct msg *m, const int *fd, size_t n)
 	if (us.pair >= 0) {
 		err = send_patiently(m, fd, n);
 		if (!err)
-			err = msg_recv(us.pair, m, NULL, 0);
-		err = !err ? m->error : err == -ETOOMANYREFS ? -EMFILE : 0;
+			err = hear(m);
+		err = !err ? m->error : gone(err) ? 0 : -EMFILE;
 	}
 	pthread_mutex_unlock(&lock);
 	return err;

@@ -101,7 +101,7 @@ static void answer_worker(struct guardian *g, struct talk *t)
 	 * asked before is still to come. */
 	if (err == -ECONNRESET)
 		t->ends++;
-	if (err == -ECONNRESET || err == -EAGAIN)
+	if (err && err != -EPROTO) /* it is still to come */
 		return;
 	if (!err && m.type == GUARD_KEEP)
 		err = vault_keep(&g->vault, &m, fd);
@@ -115,7 +115,10 @@ static void answer_worker(struct guardian *g, struct talk *t)
 		if (fd[i] >= 0)
 			close(fd[i]);
 	m.error = err == -EPROTO ? -EMFILE : err; /* a message without its descriptors */
-	(void)msg_send(g->pair, &m, NULL, 0);
+	/* It waits for this. */
+	do
+		err = msg_send(g->pair, &m, NULL, 0);
+	while (err == -ENOMEM || err == -ENOBUFS);
 }
 
 static void listen_to_worker(struct guardian *g, struct talk *t, const sigset_t *while_waiting)
