@@ -276,6 +276,7 @@ static bool repeatable(unsigned type)
 static int converse(struct exchange_of_words *e, enum reason *ret_why, bool *ret_lost)
 {
 	struct conversation *c;
+	bool unsent = false;
 	int err;
 
 	*ret_lost = false;
@@ -288,13 +289,20 @@ static int converse(struct exchange_of_words *e, enum reason *ret_why, bool *ret
 	}
 	if (!err) {
 		err = e->send(c->fd, e->m, e->arg);
+		/* For want of memory, of descriptors in flight, ...: nothing was said. A child
+		 * that sends for us may have died over it. */
+		unsent = err && err != -EPIPE && err != -ECONNRESET && err != -ECHILD;
 		if (!err)
 			err = msg_recv(c->fd, e->m, e->got, e->got ? PROTO_FDS : 0);
 		*ret_lost = err == -EPIPE || err == -ECONNRESET;
 		if (err)
 			*ret_why = REASON_KEEPER_LOST;
 	}
-	give_back(c, err != 0);
+	/* What it has done we do not know; and if that was our last conversation, it takes us
+	 * for dead. Whatever is staged here has to be told anew, also to the same keeper. */
+	if (err && !unsent)
+		keeper_told(0);
+	give_back(c, err && !unsent);
 	if (err)
 		return err;
 	*ret_why = (enum reason)e->m->reason;
