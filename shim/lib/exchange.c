@@ -6,6 +6,8 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/mman.h>
+#include <sys/stat.h>
+#include <sys/sysmacros.h>
 #include <time.h>
 
 #include "lib/kept.h"
@@ -315,6 +317,24 @@ int exchange_find_staged(struct exchange *x)
 			err = exchange_fail(&x->why, REASON_CHANGED, -ESTALE);
 	}
 	return !err && shown ? exchange_fail(&x->why, REASON_CHANGED, -ESTALE) : err;
+}
+
+int exchange_identify(struct segment *s)
+{
+	const struct timespec pause = { .tv_nsec = 1000 * 1000 };
+	struct stat st;
+	int err;
+
+	err = fstat(s->memfd, &st) < 0 ? -errno : 0;
+	for (int tries = 0; err && err != -EBADF && tries < 100; tries++) {
+		nanosleep(&pause, NULL);
+		err = fstat(s->memfd, &st) < 0 ? -errno : 0;
+	}
+	if (!err)
+		s->mem_id =
+			(struct vma_id){ (uint64_t)major(st.st_dev) << 32 | minor(st.st_dev),
+					 st.st_ino };
+	return err;
 }
 
 void exchange_close(struct exchange *x)

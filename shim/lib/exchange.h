@@ -64,6 +64,10 @@ void *exchange_map_memory(const struct segment *s, uint64_t off, size_t len);
 /* Locks a range as a mapping with these flags is locked. */
 void exchange_lock(void *addr, size_t len, unsigned vma_flags);
 
+/* Notes what maps say of the segment's memory: a memfd's numbers are the same there and for
+ * fstat(). -errno if they cannot be had. */
+int exchange_identify(struct segment *s);
+
 void exchange_close(struct exchange *x);
 
 #endif

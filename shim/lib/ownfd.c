@@ -102,24 +102,42 @@ static int high_floor(void)
 	return (int)MIN(limit.rlim_cur / 2, high);
 }
 
+static int move_up(int fd)
+{
+	int up = fcntl(fd, F_DUPFD_CLOEXEC, high_floor()), err = errno;
+
+	if (up >= OWN_MAX) {
+		real.close(up);
+		return -EMFILE;
+	}
+	if (up < 0)
+		return -err;
+	real.close(fd);
+	return up;
+}
+
 int ownfd_adopt(int fd)
 {
-	int up, err;
+	int up;
 
 	if (fd < 0)
 		return fd;
-	up = fcntl(fd, F_DUPFD_CLOEXEC, high_floor());
-	err = errno;
-	real.close(fd);
-	if (up >= OWN_MAX) {
-		real.close(up);
-		up = -1;
-		err = EMFILE;
-	}
+	up = move_up(fd);
 	if (up < 0) {
-		errno = err;
-		return -err;
+		real.close(fd);
+		errno = -up;
+		return up;
 	}
+	mark(up);
+	return up;
+}
+
+int ownfd_adopt_anyhow(int fd)
+{
+	int up = move_up(fd);
+
+	if (up < 0)
+		up = fd;
 	mark(up);
 	return up;
 }

@@ -14,6 +14,9 @@
  * of the program's files: closing one drops the process's POSIX locks. */
 int ownfd_adopt(int fd);
 
+/* For what there is no way back from: where no other number is to be had, it keeps its own. */
+int ownfd_adopt_anyhow(int fd);
+
 void ownfd_close(int fd);
 
 /* Whether fd is ours. */

@@ -5,8 +5,6 @@
 #include <stdio.h>
 #include <sys/mman.h>
 #include <sys/resource.h>
-#include <sys/stat.h>
-#include <sys/sysmacros.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -32,19 +30,16 @@
 #define LARGEST_FOLIO (2UL << 20)
 #define PATIENCE_MS   2000 /* for direct I/O under way */
 
-/* What maps say of the segment's file and memory. A memfd's numbers are the same there and for
- * fstat(). */
-static void identify(struct exchange *x)
+/* What maps say of the segment's file and memory. */
+static int identify(struct exchange *x)
 {
-	struct segment *s = x->s;
-	struct stat st;
+	int err = exchange_identify(x->s);
 
+	if (err)
+		return exchange_fail(&x->why, REASON_NO_MEMORY, err);
 	if (x->ino)
-		s->file_id = (struct vma_id){ x->dev, x->ino };
-	if (s->memfd >= 0 && fstat(s->memfd, &st) == 0)
-		s->mem_id =
-			(struct vma_id){ (uint64_t)major(st.st_dev) << 32 | minor(st.st_dev),
-					 st.st_ino };
+		x->s->file_id = (struct vma_id){ x->dev, x->ino };
+	return 0;
 }
 
 /* Mappings that were prepared and are not where the program sees them. */
@@ -60,6 +55,16 @@ static void unmap_backward(struct exchange *x, bool drawn_too)
 	for (size_t i = 0; i < x->n; i++)
 		if (x->place[i].span.backward && (drawn_too || !x->place[i].span.drawn))
 			real.munmap(x->place[i].span.backward, x->place[i].span.len);
+}
+
+/* Without it nobody would know later that the file's mapping kept aside is still ours (kept.c).
+ */
+static void hide(void *saved, size_t len)
+{
+	const struct timespec pause = { .tv_nsec = 10 * 1000 * 1000 };
+
+	for (int tries = 0; real.mprotect(saved, len, PROT_NONE) < 0 && tries < 100; tries++)
+		nanosleep(&pause, NULL);
 }
 
 static int prepare_stage(struct exchange *x)
@@ -201,8 +206,7 @@ static int act_retire(void *arg)
 	err = keeper_ask(&m, fds, &x->why);
 	if (fds[0] >= 0) {
 		ownfd_close(x->s->memfd);
-		x->s->memfd = ownfd_adopt(fds[0]);
-		identify(x);
+		x->s->memfd = ownfd_adopt_anyhow(fds[0]);
 	}
 	return err;
 }
@@ -212,7 +216,7 @@ static void make_mappable(struct segment *s)
 {
 	const struct timespec pause = { .tv_nsec = 10 * 1000 * 1000 };
 
-	while (segment_sealed(s) && segment_unseal(s) < 0)
+	while ((segment_sealed(s) && segment_unseal(s) < 0) || exchange_identify(s) < 0)
 		nanosleep(&pause, NULL);
 }
 
@@ -311,7 +315,7 @@ static void record_staged(struct exchange *x)
 
 		if (p->neighbour)
 			continue;
-		(void)real.mprotect(p->saved, p->span.len, PROT_NONE);
+		hide(p->saved, p->span.len);
 		start = (uintptr_t)p->span.addr;
 		/* Cannot fail: nodes were reserved. */
 		(void)space_set(start, start + p->span.len, x->f, p->off, &orphans);
@@ -365,8 +369,7 @@ int stage_open(struct exchange *x, struct custody *c)
 	if (!err && (x->s->memfd < 0 || x->s->ledger < 0))
 		err = exchange_fail(&x->why, REASON_NO_FILES, -EMFILE);
 	x->s->id = m.id;
-	identify(x);
-	return err;
+	return err ? err : identify(x);
 }
 
 /* One gap, wholly unstaged, with a curtain over it and `margin` bytes to either side. */
@@ -535,7 +538,7 @@ int stage_retire(struct segment *s, enum reason *ret_why)
 			err = run_curtain(&x, act_retire, back_to_segment);
 		unmap_backward(&x, false);
 		for (size_t i = 0; i < x.n && err; i++)
-			(void)real.mprotect(x.place[i].saved, x.place[i].span.len, PROT_NONE);
+			hide(x.place[i].saved, x.place[i].span.len);
 	}
 	if (!err)
 		wake_those_on_segment(&x);
@@ -568,14 +571,15 @@ static int show_segment(struct exchange *x)
 	err = exchange_find_aliases(x);
 	if (err || pool_reserve(&space.areas.pool, 4 * x->n))
 		return err ? err : -ENOMEM;
-	identify(x);
-	err = prepare_stage(x);
+	err = identify(x);
+	if (!err)
+		err = prepare_stage(x);
 	for (size_t i = 0; i < x->n && !err; i++) {
 		struct place *p = &x->place[i];
 
 		start = (uintptr_t)p->span.addr;
 		(void)real.madvise(p->saved, p->span.len, MADV_DONTNEED);
-		(void)real.mprotect(p->saved, p->span.len, PROT_NONE);
+		hide(p->saved, p->span.len);
 		if (real.mremap(p->span.forward, p->span.len, p->span.len,
 				MREMAP_MAYMOVE | MREMAP_FIXED, p->span.addr) == MAP_FAILED) {
 			err = -errno;
