@@ -201,7 +201,8 @@ static int swap_with_reader(struct swap *s)
 	if (err && s->back)
 		s->back(s->arg);
 	open_onto(s, err == 0);
-	(void)eventfd_write(s->stop, 1);
+	while (eventfd_write(s->stop, 1) < 0)
+		; /* without it the reader would never end */
 	pthread_join(reader, NULL);
 	return err;
 }
