@@ -52,18 +52,22 @@ void segment_admit(struct segment *g, uint64_t id, uint64_t run, uint64_t interv
 	LIST_INSERT_HEAD(&g->stage->segments, g, link);
 }
 
-/* What lies in the way may be without users since somebody died, and free in a moment. */
-static void clear_the_way(struct stage *s, uint64_t off, uint64_t len)
+/* What lies in the way may be without users since somebody died, and free in a moment. A
+ * process fills one segment at a time: of another one it never got our answer. */
+static void clear_the_way(struct stage *s, uint64_t off, uint64_t len, const struct client *c)
 {
-	const struct segment *g;
-	bool unused;
+	struct segment *g;
+	bool unused, given_up;
 
 	pthread_mutex_lock(&keeper.lock);
 	g = segment_overlapping(s, off, len);
 	unused = g && LIST_EMPTY(&g->users);
+	given_up = g && g->state == SEGMENT_FILLING && segment_used_by(g, c);
 	pthread_mutex_unlock(&keeper.lock);
 	if (unused)
 		let_go(s);
+	else if (given_up)
+		segment_let_go(g);
 }
 
 int within_file(const struct stage *s, uint64_t off, uint64_t len)
@@ -85,10 +89,12 @@ int do_stage(struct stage *s, struct job *j, struct segment **ret)
 	uint64_t budget;
 	int err;
 
+	pthread_mutex_lock(&keeper.lock);
 	err = board_error();
+	pthread_mutex_unlock(&keeper.lock);
 	if (err) /* others could not know */
 		return refuse(m, err == -EFBIG ? REASON_FILE_SIZE : REASON_RENDEZVOUS, err);
-	clear_the_way(s, m->off, m->len);
+	clear_the_way(s, m->off, m->len, c);
 	err = s->fd >= 0 ? 0 : reopen(s, j->fd[0]);
 	if (err)
 		return refuse(m,

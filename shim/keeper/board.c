@@ -13,6 +13,7 @@
 static struct board *board;
 static uint32_t files, count[BOARD_SLOTS];
 static bool settled;
+static int where = -1;	     /* the directory */
 static int error = -ENOENT; /* why there is none */
 
 /*
@@ -25,6 +26,7 @@ static int make(int dir)
 	void *p;
 	int err;
 
+	where = dir;
 	if (fd < 0)
 		return fd;
 	err = posix_fallocate(fd, 0, sizeof(struct board)); /* a store finds room for it */
@@ -54,8 +56,11 @@ void board_settle(void)
 		atomic_store(&board->slot[i], count[i]);
 }
 
+/* What stood in the way at the start (no room, no descriptors) may be over. */
 int board_error(void)
 {
+	if (!board && board_start(where) == 0)
+		board_settle();
 	return error;
 }
 

@@ -219,8 +219,12 @@ static int work(struct guardian *g)
 		keeper.instance = now_ms() | 1;
 	keeper.next_id = keeper.instance >> 8;
 	keeper.event = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+	if (keeper.event < 0) {
+		keeper_say("cannot begin: %s", strerror(errno));
+		return 1; /* the guardian starts another */
+	}
 	err = board_start(g->dir);
-	if (err) /* nothing will be staged */
+	if (err) /* nothing is staged until it can be made */
 		keeper_say("cannot make the board: %s", strerror(-err));
 	outsiders_begin();
 	guarded_begin(g);

@@ -69,12 +69,14 @@ static void accept_one(int listener)
 /* Their addresses stand for them among the events. */
 static char outsiders, guardian;
 
-static void watch(int fd, uint32_t events, void *who)
+static int watch(int fd, uint32_t events, void *who)
 {
 	struct epoll_event ev = { .events = events, .data.ptr = who };
+	int err = epoll_ctl(epoll, EPOLL_CTL_ADD, fd, &ev) < 0 ? -errno : 0;
 
-	if (epoll_ctl(epoll, EPOLL_CTL_ADD, fd, &ev) < 0)
-		keeper_say("cannot watch a descriptor: %s", strerror(errno));
+	if (err)
+		keeper_say("cannot watch a descriptor: %s", strerror(-err));
+	return err;
 }
 
 /* Posts the passes that are due; returns when the next thing is, in ms, or -1. */
@@ -91,7 +93,7 @@ static int tick(void)
 		uint64_t in = guarded_revive();
 
 		if (in == UINT64_MAX)
-			watch(guarded_fd(), 0, &guardian);
+			(void)watch(guarded_fd(), 0, &guardian);
 		else
 			next = MIN(next, now + in);
 	}
@@ -132,11 +134,12 @@ int server_run(int listener, uint64_t idle_exit_ms)
 	epoll = epoll_create1(EPOLL_CLOEXEC);
 	if (epoll < 0)
 		return -errno;
-	watch(listener, EPOLLIN, &listener);
-	watch(keeper.event, EPOLLIN, &keeper.event);
-	watch(outsiders_fd(), EPOLLIN, &outsiders);
-	if (guarded_fd() >= 0)
-		watch(guarded_fd(), 0, &guardian); /* only its end */
+	/* Without these it would be alive, and of no use to anybody. */
+	if (watch(listener, EPOLLIN, &listener) < 0 ||
+	    watch(keeper.event, EPOLLIN, &keeper.event) < 0 ||
+	    (guarded_fd() >= 0 && watch(guarded_fd(), 0, &guardian) < 0)) /* only its end */
+		return -ENOMEM;
+	(void)watch(outsiders_fd(), EPOLLIN, &outsiders);
 	pthread_mutex_lock(&keeper.lock);
 	for (;;) {
 		if (farewell_done())
