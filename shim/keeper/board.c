@@ -13,7 +13,7 @@
 static struct board *board;
 static uint32_t files, count[BOARD_SLOTS];
 static bool settled;
-static int where = -1;	     /* the directory */
+static int where = -1;	    /* the directory */
 static int error = -ENOENT; /* why there is none */
 
 /*

@@ -118,7 +118,7 @@ static void answer_worker(struct guardian *g, struct talk *t)
 	/* It waits for this. */
 	do
 		err = msg_send(g->pair, &m, NULL, 0);
-	while (err == -ENOMEM || err == -ENOBUFS);
+	while (err && err != -EPIPE && err != -ECONNRESET);
 }
 
 static void listen_to_worker(struct guardian *g, struct talk *t, const sigset_t *while_waiting)
