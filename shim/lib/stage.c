@@ -516,7 +516,7 @@ int stage_range(const struct vma *v, const char *path, uint64_t off, uint64_t en
 	return err;
 }
 
-int stage_retire(struct segment *s, enum reason *ret_why)
+static int retire(struct segment *s, enum reason *ret_why)
 {
 	struct exchange x = {
 		.s = s, .f = s->file, .off = s->off, .end = s->off + s->len, .memfd_ro = -1
@@ -556,6 +556,16 @@ int stage_retire(struct segment *s, enum reason *ret_why)
 	}
 	scratch_close(&scratch);
 	*ret_why = x.why;
+	return err;
+}
+
+/* A keeper that went away over it has not said no: the next one is asked. */
+int stage_retire(struct segment *s, enum reason *ret_why)
+{
+	int err = -EPIPE;
+
+	for (int tries = 0; tries < 3 && (err == -EPIPE || err == -ECONNRESET); tries++)
+		err = retire(s, ret_why);
 	return err;
 }
 
