@@ -5,6 +5,7 @@
 #include <fcntl.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "common/sys.h"
@@ -38,4 +39,34 @@ int board_open(int dir)
 	if (fd >= 0)
 		sys_close(fd);
 	return err;
+}
+
+#define TURN_MS	   15000
+#define PAUSE_MOST 2000 /* us */
+
+static int set_lock(int fd, struct inode_key key, enum board_turn what, short type)
+{
+	struct flock l = { .l_type = type, .l_whence = SEEK_SET, .l_len = 1 };
+
+	l.l_start = (off_t)(board_hash(key) >> 3 | 1ULL << 61);
+	if (what == TURN_LENGTH)
+		l.l_start |= 1LL << 62;
+	return fcntl(fd, F_OFD_SETLK, &l) < 0 ? -errno : 0;
+}
+
+void board_take_turn(int fd, struct inode_key key, enum board_turn what, bool shared)
+{
+	const short type = shared ? F_RDLCK : F_WRLCK;
+	long us = 20, waited = 0;
+
+	while (set_lock(fd, key, what, type) == -EAGAIN && waited < TURN_MS * 1000L) {
+		nanosleep(&(struct timespec){ .tv_nsec = us * 1000 }, NULL);
+		waited += us;
+		us = MIN(us * 2, (long)PAUSE_MOST);
+	}
+}
+
+void board_give_turn(int fd, struct inode_key key, enum board_turn what)
+{
+	(void)set_lock(fd, key, what, F_UNLCK);
 }

@@ -14,6 +14,7 @@
 #define PINSTAGE_BOARD_H
 
 #include <stdatomic.h>
+#include <stdbool.h>
 #include <stdint.h>
 
 #include "common/util.h"
@@ -27,11 +28,16 @@ struct board {
 	_Atomic uint32_t slot[BOARD_SLOTS];
 };
 
-static inline unsigned board_slot(struct inode_key key)
+static inline uint64_t board_hash(struct inode_key key)
 {
 	uint64_t x = (key.ino ^ (key.dev * 0x9e3779b97f4a7c15ULL)) * 0xbf58476d1ce4e5b9ULL;
 
-	return (unsigned)((x ^ (x >> 31)) % BOARD_SLOTS);
+	return x ^ (x >> 31);
+}
+
+static inline unsigned board_slot(struct inode_key key)
+{
+	return (unsigned)(board_hash(key) % BOARD_SLOTS);
 }
 
 /*
@@ -40,5 +46,21 @@ static inline unsigned board_slot(struct inode_key key)
  * one. -EFBIG: it is not there, and RLIMIT_FSIZE does not allow to make it.
  */
 int board_open(int dir);
+
+/*
+ * Turns: what one process at a time may do to a file, as open file description locks on bytes
+ * far behind the board's content. They end with the process, whatever becomes of it.
+ *
+ *   TURN_WRITE   of clients, over writing the file and then the memory: what position and end
+ *                say before the write holds until both have it
+ *   TURN_LENGTH  of a client, alone, over the one call that changes the file's length; of the
+ *                keeper, shared, over looking at the length and writing up to it
+ */
+enum board_turn { TURN_WRITE, TURN_LENGTH };
+
+/* Waits for it, but not for ever: who does not give it back was stopped, and then goes on with
+ * what is half done. `fd` is the board's, and of one description per process. */
+void board_take_turn(int fd, struct inode_key key, enum board_turn what, bool shared);
+void board_give_turn(int fd, struct inode_key key, enum board_turn what);
 
 #endif

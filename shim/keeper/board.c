@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* Publishing which files have a stage; see common/board.h. Lock held, but for board_start(). */
+/* Publishing which files have a stage; see common/board.h. Lock held, but for board_start() and
+ * turns. */
 #include "common/board.h"
 
 #include <errno.h>
@@ -13,6 +14,7 @@
 static struct board *board;
 static uint32_t files, count[BOARD_SLOTS];
 static bool settled;
+static int turns = -1;	    /* its descriptor */
 static int where = -1;	    /* the directory */
 static int error = -ENOENT; /* why there is none */
 
@@ -36,6 +38,7 @@ static int make(int dir)
 	if (p == MAP_FAILED)
 		return -errno;
 	board = p;
+	turns = steal_fd(&fd);
 	settled = false;
 	return 0;
 }
@@ -89,4 +92,21 @@ void board_unlist(struct inode_key key)
 		return;
 	atomic_store(&board->slot[at], count[at]);
 	atomic_store(&board->files, files);
+}
+
+/* Several threads may write one file side by side; the turn is theirs together. */
+void board_begin_write(struct stage *s)
+{
+	pthread_mutex_lock(&s->turn);
+	if (s->writing++ == 0 && turns >= 0)
+		board_take_turn(turns, s->key, TURN_LENGTH, true);
+	pthread_mutex_unlock(&s->turn);
+}
+
+void board_end_write(struct stage *s)
+{
+	pthread_mutex_lock(&s->turn);
+	if (--s->writing == 0 && turns >= 0)
+		board_give_turn(turns, s->key, TURN_LENGTH);
+	pthread_mutex_unlock(&s->turn);
 }

@@ -45,7 +45,7 @@ static int file_size(const struct stage *s, uint64_t *ret)
 
 /* Never beyond the end as it is now: staging does not grow a file, nor bring back what was cut
  * off. */
-static int write_run(struct run *r)
+static int write_up_to_the_end(struct run *r)
 {
 	struct segment *g = r->g;
 	const uint64_t page = page_size();
@@ -54,8 +54,6 @@ static int write_run(struct run *r)
 	ssize_t n;
 	int err;
 
-	if (r->pages == 0)
-		return 0;
 	err = file_size(g->stage, &size);
 	if (err)
 		return err;
@@ -79,6 +77,18 @@ static int write_run(struct run *r)
 	}
 	r->pages = 0;
 	return 0;
+}
+
+static int write_run(struct run *r)
+{
+	int err;
+
+	if (r->pages == 0)
+		return 0;
+	board_begin_write(r->g->stage);
+	err = write_up_to_the_end(r);
+	board_end_write(r->g->stage);
+	return err;
 }
 
 /* Where the last page was dirty, the next one most likely is: it is copied at once, and

@@ -90,8 +90,10 @@ struct stage {
 	char name[256];
 	int fd; /* our own description of the file, or -1 while there is none yet */
 	bool overlay;
-	atomic_uint writes; /* ours to the file, how many */
-	bool gently;	    /* nobody waits for this pass: it keeps to one processor */
+	atomic_uint writes;   /* ours to the file, how many */
+	bool gently;	      /* nobody waits for this pass: it keeps to one processor */
+	pthread_mutex_t turn; /* of board_begin_write() */
+	unsigned writing;     /* threads */
 	LIST_HEAD(, segment) segments;
 	STAILQ_HEAD(, job) jobs;
 	TAILQ_ENTRY(stage) ready;
@@ -170,6 +172,10 @@ void board_settle(void);  /* what was inherited is registered */
 int board_error(void);	  /* why it cannot be used, or 0 */
 void board_list(struct inode_key key);
 void board_unlist(struct inode_key key);
+
+/* No lock: around looking at the file's length and writing up to it. */
+void board_begin_write(struct stage *s);
+void board_end_write(struct stage *s);
 
 /* budget.c: bytes that may be staged by default; lock held */
 uint64_t budget_default(void);

@@ -36,6 +36,7 @@ struct stage *stage_find(struct inode_key key, bool create)
 	s = xcalloc(1, sizeof(*s));
 	s->key = key;
 	s->fd = s->ear = -1;
+	pthread_mutex_init(&s->turn, NULL);
 	s->lane = lane_of(key.dev);
 	s->last_good = now_ms();
 	STAILQ_INIT(&s->jobs);
@@ -54,6 +55,7 @@ void stage_drop_if_unused(struct stage *s)
 		close(s->ear);
 	if (s->fd >= 0)
 		close(s->fd);
+	pthread_mutex_destroy(&s->turn);
 	free(s);
 }
 

@@ -20,6 +20,7 @@
 #include "lib/pin.h"
 #include "lib/scratch.h"
 #include "lib/sync.h"
+#include "lib/turn.h"
 
 #define CHUNK	  (1UL << 20)
 #define PIPE_PART (64UL * 1024)
@@ -168,6 +169,7 @@ static ssize_t splice_part(int in, int out, off_t *out_off, size_t len, unsigned
 
 	if (!space_lock(&g))
 		return real.splice(in, NULL, out, out_off, len, flags);
+	turn_take(TURN_WRITE, key);
 	at = out_off ? *out_off : lseek(out, 0, SEEK_CUR);
 	v.off = (uint64_t)at;
 	v.end = v.off + MIN(len, PIPE_PART);
@@ -184,6 +186,7 @@ static ssize_t splice_part(int in, int out, off_t *out_off, size_t len, unsigned
 			file_take(key, &iov, 1, MIN((size_t)moved, iov.iov_len), at);
 	}
 	join_end_visit(&v);
+	turn_give(TURN_WRITE, key);
 	space_unlock(&g);
 	errno = saved;
 	return moved;

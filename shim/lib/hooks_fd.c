@@ -16,6 +16,7 @@
 #include "lib/ownfd.h"
 #include "lib/reconcile.h"
 #include "lib/space.h"
+#include "lib/turn.h"
 
 /* Whether a mapping made from fd is left: it keeps the open file description alive anyway, so
  * that keeping it, too, prolongs nothing (flock). */
@@ -62,6 +63,7 @@ static void moved(int from, int to)
 	keeper_fd_moved(from, to);
 	space_fd_moved(from, to);
 	log_fd_moved(from, to);
+	turn_fd_moved(from, to);
 }
 
 int on_close(int fd)

@@ -17,6 +17,7 @@
 #include "lib/log.h"
 #include "lib/stage.h"
 #include "lib/sync.h"
+#include "lib/turn.h"
 
 #ifndef FALLOC_FL_WRITE_ZEROES
 #define FALLOC_FL_WRITE_ZEROES 0x80
@@ -31,6 +32,17 @@ struct change {
 	mode_t perm;
 	off_t off, len;
 };
+
+/* What the keeper is carrying to the file just then goes up to an end that holds. */
+static int make_alone(const struct change *c, struct inode_key key)
+{
+	int ret;
+
+	turn_take(TURN_LENGTH, key);
+	ret = c->make(c);
+	turn_give(TURN_LENGTH, key);
+	return ret;
+}
 
 static uint64_t size_now(const struct change *c)
 {
@@ -86,17 +98,19 @@ static int cut_staged(const struct change *c, struct inode_key key, uint64_t siz
 
 	if (!space_lock(&g))
 		return c->make(c);
+	turn_take(TURN_WRITE, key);
 	before = size_now(c);
 	v = visit(c, key, page_down(MIN(size, before)), INT64_MAX);
 	join_visit(&v);
 	if (size < before)
 		(void)retire_from(key, size);
 	errno = saved;
-	ret = c->make(c);
+	ret = make_alone(c, key);
 	saved = errno;
 	if (ret >= 0)
 		now_zero(key, MIN(size, before), UINT64_MAX);
 	join_end_visit(&v);
+	turn_give(TURN_WRITE, key);
 	space_unlock(&g);
 	errno = saved;
 	return ret;
@@ -135,25 +149,29 @@ int on_truncate(const char *path, off_t len)
 	return real.truncate(path, len);
 }
 
-/* A name may lead elsewhere by the time it is opened: whatever was emptied is looked at again.
- */
+/* A name may lead elsewhere by the time it is opened: then what was emptied is another file,
+ * and others may have written to it since. */
 static int open_emptying(const struct change *c)
 {
-	struct inode_key key;
+	struct inode_key key, opened;
 	struct space_guard g;
+	struct stat st;
 	int fd, saved;
+	bool staged;
 
-	if (sync_path_staged(c->fd, c->path, c->mode, &key))
-		fd = cut_staged(c, key, 0);
-	else
-		fd = c->make(c);
+	staged = sync_path_staged(c->fd, c->path, c->mode, &key);
+	fd = staged ? cut_staged(c, key, 0) : c->make(c);
 	saved = errno;
-	if (fd >= 0 && sync_fd_staged(fd, &key) && space_lock(&g)) {
-		struct join_visit v = { fd, key, 0, INT64_MAX, NULL };
+	if (fd >= 0 && sync_fd_staged(fd, &opened) &&
+	    !(staged && inode_key_cmp(key, opened) == 0) && space_lock(&g)) {
+		struct join_visit v = { fd, opened, 0, INT64_MAX, NULL };
 
+		turn_take(TURN_WRITE, opened);
 		join_visit(&v);
-		now_zero(key, 0, UINT64_MAX);
+		if (fstat(fd, &st) == 0)
+			now_zero(opened, (uint64_t)st.st_size, UINT64_MAX);
 		join_end_visit(&v);
+		turn_give(TURN_WRITE, opened);
 		space_unlock(&g);
 	}
 	errno = saved;
@@ -230,6 +248,7 @@ static int move_staged(const struct change *c, struct inode_key key)
 
 	if ((c->off | c->len) % 512 || !space_lock(&g))
 		return make_fallocate(c);
+	turn_take(TURN_WRITE, key);
 	ret = make_fallocate(&probe);
 	if (ret < 0 && errno == EINVAL) {
 		join_visit(&v);
@@ -242,13 +261,14 @@ static int move_staged(const struct change *c, struct inode_key key)
 			errno = EBUSY;
 		} else {
 			errno = saved;
-			ret = make_fallocate(c);
+			ret = make_alone(c, key);
 		}
 		saved = errno;
 		join_end_visit(&v);
 		errno = saved;
 	}
 	saved = errno;
+	turn_give(TURN_WRITE, key);
 	space_unlock(&g);
 	errno = saved;
 	return ret;
@@ -264,12 +284,13 @@ static int allocate_staged(const struct change *c, struct inode_key key, bool ze
 
 	if (!space_lock(&g))
 		return c->make(c);
+	turn_take(TURN_WRITE, key);
 	before = size_now(c);
 	v = visit(c, key, page_down(MIN(before, (uint64_t)c->off)),
 		  zero ? (uint64_t)c->off + (uint64_t)c->len : page_up(before));
 	join_visit(&v);
 	errno = saved;
-	ret = c->make(c);
+	ret = make_alone(c, key);
 	saved = errno;
 	after = size_now(c);
 	if (ret >= 0 && after > before)
@@ -277,6 +298,7 @@ static int allocate_staged(const struct change *c, struct inode_key key, bool ze
 	if (ret >= 0 && zero)
 		now_zero(key, (uint64_t)c->off, (uint64_t)c->off + (uint64_t)c->len);
 	join_end_visit(&v);
+	turn_give(TURN_WRITE, key);
 	space_unlock(&g);
 	errno = saved;
 	return ret;

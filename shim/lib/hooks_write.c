@@ -12,6 +12,7 @@
 #include "lib/hooks.h"
 #include "lib/join.h"
 #include "lib/sync.h"
+#include "lib/turn.h"
 
 #ifndef RWF_NOAPPEND
 #define RWF_NOAPPEND 0x20
@@ -96,7 +97,8 @@ static bool wants_durable(const struct writing *w)
 }
 
 /* The lock is held from before the file is written until memory and keeper know: what is staged
- * is not given back in between. */
+ * is not given back in between. The same long it is our turn among the processes: nobody else
+ * moves the position or the end, or writes the two the other way round. */
 static ssize_t write_staged(const struct writing *w, struct inode_key key)
 {
 	struct join_visit v = { .fd = w->fd, .key = key };
@@ -108,6 +110,7 @@ static ssize_t write_staged(const struct writing *w, struct inode_key key)
 
 	if (!space_lock(&g))
 		return write_to_file(w);
+	turn_take(TURN_WRITE, key);
 	range_before(w, &v);
 	join_visit(&v);
 	if (fstat(w->fd, &st) < 0)
@@ -120,6 +123,7 @@ static ssize_t write_staged(const struct writing *w, struct inode_key key)
 		follow(w, key, (uint64_t)st.st_size, (size_t)ret, at, &v);
 	}
 	join_end_visit(&v);
+	turn_give(TURN_WRITE, key);
 	space_unlock(&g);
 	/* A pass of the keeper may have written the page between the two: once more. */
 	if (ret > 0 && at >= 0 && wants_durable(w)) {
@@ -143,9 +147,11 @@ static void after_write(const struct writing *w, ssize_t ret)
 	if (ret > 0 && sync_fd_staged(w->fd, &key) && space_lock(&g)) {
 		struct join_visit v = { .fd = w->fd, .key = key };
 
+		turn_take(TURN_WRITE, key);
 		follow(w, key, UINT64_MAX, (size_t)ret,
 		       written_at(w->fd, (size_t)ret, w->off, w->how), &v);
 		join_end_visit(&v);
+		turn_give(TURN_WRITE, key);
 		space_unlock(&g);
 	}
 	errno = saved;

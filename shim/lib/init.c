@@ -19,6 +19,7 @@
 #include "lib/record.h"
 #include "lib/space.h"
 #include "lib/sync.h"
+#include "lib/turn.h"
 
 struct options options;
 bool enabled;
@@ -35,9 +36,16 @@ static void after_fork_parent(void)
 	space_after_fork(false);
 }
 
-static void after_fork_child(void)
+/* A copy of the process: what is between its parent and others is not its own. */
+static void copied(void)
 {
 	keeper_after_fork();
+	turn_after_fork();
+}
+
+static void after_fork_child(void)
+{
+	copied();
 	space_after_fork(true);
 	record_after_fork();
 }
@@ -89,7 +97,7 @@ __attribute__((constructor)) static void start(void)
 	Dl_info info;
 
 	(void)real_bind();
-	space_begin(keeper_after_fork);
+	space_begin(copied);
 	if (getauxval(AT_SECURE)) /* the environment is not its owner's */
 		return;
 	if (dladdr((void *)(uintptr_t)start, &info) && info.dli_fname)

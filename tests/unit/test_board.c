@@ -4,7 +4,10 @@
 /* The board: what the keeper publishes and every process sees. */
 #include "unit.h"
 
+#include <pthread.h>
+#include <signal.h>
 #include <sys/resource.h>
+#include <sys/wait.h>
 
 #include "common/board.h"
 #include "keeper_parts.h"
@@ -129,11 +132,132 @@ static void board__no_link(void **state)
 	remove_dir(dir);
 }
 
+struct taker { /* that wants a turn */
+	int fd;
+	struct inode_key key;
+	enum board_turn what;
+	atomic_bool has_it;
+	pthread_t thread;
+};
+
+static void *take(void *arg)
+{
+	struct taker *c = arg;
+
+	board_take_turn(c->fd, c->key, c->what, false);
+	c->has_it = true;
+	return NULL;
+}
+
+static struct taker *client(int dir, uint64_t inode, enum board_turn what)
+{
+	struct taker *c = calloc(1, sizeof(*c));
+
+	assert_non_null(c);
+	c->fd = board_open(dir);
+	assert_true(c->fd >= 0);
+	c->key = (struct inode_key){ 7, inode };
+	c->what = what;
+	assert_int_equal(pthread_create(&c->thread, NULL, take, c), 0);
+	return c;
+}
+
+static void end_client(struct taker *c)
+{
+	pthread_join(c->thread, NULL);
+	assert_true(c->has_it);
+	close(c->fd);
+	free(c);
+}
+
+static void pause_ms(long ms)
+{
+	nanosleep(&(struct timespec){ .tv_nsec = ms * 1000000 }, NULL);
+}
+
+/* One at a time; and each file, and each kind, has turns of its own. */
+static void turn__of_clients(void **state)
+{
+	struct taker *first, *second;
+	int dir = new_dir();
+
+	(void)state;
+	first = client(dir, 1, TURN_WRITE);
+	pthread_join(first->thread, NULL);
+	second = client(dir, 1, TURN_WRITE);
+	end_client(client(dir, 2, TURN_WRITE));
+	end_client(client(dir, 1, TURN_LENGTH));
+	pause_ms(50);
+	assert_false(second->has_it);
+	board_give_turn(first->fd, first->key, TURN_WRITE);
+	end_client(second);
+	close(first->fd);
+	free(first);
+	remove_dir(dir);
+}
+
+/* The keeper's threads share theirs, with a client none. */
+static void turn__of_keeper_and_client(void **state)
+{
+	struct taker *c;
+	int dir = new_dir();
+	struct stage *s;
+
+	(void)state;
+	assert_int_equal(board_start(dir), 0);
+	s = stage_find((struct inode_key){ 7, 1 }, true);
+	board_begin_write(s);
+	board_begin_write(s);
+	end_client(client(dir, 1, TURN_WRITE));
+	c = client(dir, 1, TURN_LENGTH);
+	board_end_write(s);
+	pause_ms(50);
+	assert_false(c->has_it);
+	board_end_write(s);
+	end_client(c);
+	board_begin_write(s); /* it went with the client's descriptor */
+	board_end_write(s);
+	stage_drop_if_unused(s);
+	remove_dir(dir);
+}
+
+static void turn__ends_with_the_process(void **state)
+{
+	const struct inode_key key = { 7, 1 };
+	int dir = new_dir(), ready[2], status;
+	char byte;
+	pid_t pid;
+
+	(void)state;
+	assert_int_equal(pipe(ready), 0);
+	pid = fork();
+	assert_true(pid >= 0);
+	if (pid == 0) {
+		int fd = board_open(dir);
+
+		board_take_turn(fd, key, TURN_WRITE, false);
+		if (write(ready[1], "", 1) != 1)
+			_exit(1);
+		for (;;)
+			pause();
+	}
+	assert_int_equal(read(ready[0], &byte, 1), 1);
+	kill(pid, SIGKILL);
+	end_client(client(dir, 1, TURN_WRITE));
+	assert_int_equal(waitpid(pid, &status, 0), pid);
+	close(ready[0]);
+	close(ready[1]);
+	remove_dir(dir);
+}
+
 static const struct CMUnitTest tests[] = {
 	cmocka_unit_test(board__made_by_whoever_comes_first),
 	cmocka_unit_test(board__another_keeper),
 	cmocka_unit_test(board__not_made_under_a_limit_on_file_sizes),
 	cmocka_unit_test(board__no_link),
+	cmocka_unit_test(turn__of_clients),
+	cmocka_unit_test(turn__of_keeper_and_client),
+	cmocka_unit_test(turn__ends_with_the_process),
 };
 
 UNIT_MAIN(tests, NULL, NULL)

@@ -40,12 +40,29 @@ static struct {
 	void (*before)(unsigned call);
 	int sync_error;
 	unsigned syncs;
+	void (*turn)(void); /* when it is the engine's to write */
+	int turns;	    /* that are its just now */
 } io;
+
+void board_begin_write(struct stage *s)
+{
+	(void)s;
+	__atomic_add_fetch(&io.turns, 1, __ATOMIC_RELAXED);
+	if (io.turn)
+		io.turn();
+}
+
+void board_end_write(struct stage *s)
+{
+	(void)s;
+	__atomic_sub_fetch(&io.turns, 1, __ATOMIC_RELAXED);
+}
 
 ssize_t pwrite(int fd, const void *buf, size_t n, off_t off)
 {
 	const unsigned call = __atomic_add_fetch(&io.count, 1, __ATOMIC_RELAXED);
 
+	assert_true(io.turns > 0);
 	if (call <= sizeof(written) / sizeof(written[0])) {
 		written[call - 1].off = off;
 		written[call - 1].len = n;
@@ -347,6 +364,32 @@ static void sync__file_is_cut_meanwhile(void **state)
 	assert_int_equal(sync_all(), 0);
 	assert_int_equal(file_size(), 3 * page);
 	assert_int_equal(io.count, 1);
+}
+
+static void cut_before_the_turn(void)
+{
+	assert_int_equal(ftruncate(t.stage.fd, (off_t)(3 * page)), 0);
+}
+
+/* What the length was before it was our turn does not count. */
+static void sync__file_is_cut_by_whose_turn_it_was(void **state)
+{
+	(void)state;
+	begin(10, 0, 10);
+	change(1, 0xaa);
+	change(2, 0xaa);
+	change(3, 0xaa);
+	change(6, 0xaa);
+	io.turn = cut_before_the_turn;
+	assert_int_equal(sync_all(), 0);
+	assert_int_equal(file_size(), 3 * page);
+	assert_int_equal(io.turns, 0);
+	io.turn = NULL;
+	io.fail_from = 1;
+	io.error = ENOSPC;
+	change(1, 0xbb);
+	assert_int_equal(sync_all(), -ENOSPC);
+	assert_int_equal(io.turns, 0);
 }
 
 static void sync__holes_stay_holes(void **state)
@@ -893,6 +936,7 @@ static const struct CMUnitTest tests[] = {
 	T(sync__never_grows_the_file),
 	T(sync__what_was_cut_off_stays_cut_off),
 	T(sync__file_is_cut_meanwhile),
+	T(sync__file_is_cut_by_whose_turn_it_was),
 	T(sync__holes_stay_holes),
 	T(sync__somebody_elses_changes_stay),
 	T(sync__page_changes_while_it_is_written),
