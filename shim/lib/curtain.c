@@ -48,7 +48,7 @@ static int uffd_open(bool *ret_covers_kernel)
 	*ret_covers_kernel = true;
 	dev = open("/dev/userfaultfd", O_RDWR | O_CLOEXEC);
 	if (dev >= 0) {
-		fd = ioctl(dev, USERFAULTFD_IOC_NEW, flags);
+		fd = real.ioctl(dev, USERFAULTFD_IOC_NEW, flags);
 		real.close(dev);
 	}
 	if (fd < 0)
@@ -129,7 +129,7 @@ static int holder_make(struct swap *s, struct curtain_span *span)
 		return -errno;
 	reg.range.start = (uintptr_t)p;
 	reg.range.len = span->len;
-	if (ioctl(s->uffd, UFFDIO_REGISTER, &reg) < 0)
+	if (real.ioctl(s->uffd, UFFDIO_REGISTER, &reg) < 0)
 		return -errno;
 	if (real.mprotect(p, span->len, PROT_READ | PROT_WRITE) < 0)
 		return -errno;
@@ -168,7 +168,7 @@ static void open_onto(struct swap *s, bool forward)
 		range.start = (uintptr_t)s->span[i].addr;
 		range.len = s->span[i].len;
 		if (s->span[i].drawn)
-			(void)ioctl(s->uffd, UFFDIO_WAKE, &range);
+			(void)real.ioctl(s->uffd, UFFDIO_WAKE, &range);
 	}
 }
 
@@ -219,7 +219,7 @@ static void *operator_thread(void *arg)
 	s->stop = eventfd(0, EFD_CLOEXEC);
 	if (s->uffd < 0)
 		s->result = s->uffd;
-	else if (s->stop < 0 || ioctl(s->uffd, UFFDIO_API, &api) < 0)
+	else if (s->stop < 0 || real.ioctl(s->uffd, UFFDIO_API, &api) < 0)
 		s->result = -errno;
 	for (i = 0; i < s->n && !s->result; i++)
 		s->result = holder_make(s, &s->span[i]);

@@ -48,7 +48,7 @@ void file_before_read(int fd, size_t n, off_t off)
 	if (!sync_fd_staged(fd, &key))
 		return;
 	if (off == CURRENT)
-		off = lseek(fd, 0, SEEK_CUR);
+		off = real.lseek(fd, 0, SEEK_CUR);
 	if (off >= 0 && n)
 		(void)sync_file(key, (uint64_t)off, (uint64_t)off + n, false);
 	errno = saved;

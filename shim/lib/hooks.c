@@ -5,6 +5,7 @@
 #include <alloca.h>
 #include <fcntl.h>
 #include <stdarg.h>
+#include <sys/ioctl.h>
 #include <sys/mman.h>
 #include <sys/shm.h>
 #include <unistd.h>
@@ -37,6 +38,17 @@ EXPORT void *mremap(void *addr, size_t old_len, size_t new_len, int flags, ...)
 	to = va_arg(ap, void *);
 	va_end(ap);
 	return on_mremap(addr, old_len, new_len, flags, to);
+}
+
+EXPORT int ioctl(int fd, unsigned long request, ...)
+{
+	va_list ap;
+	void *arg;
+
+	va_start(ap, request);
+	arg = va_arg(ap, void *);
+	va_end(ap);
+	return on_ioctl(fd, request, arg);
 }
 
 EXPORT int open(const char *path, int flags, ...)

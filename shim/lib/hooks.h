@@ -11,6 +11,7 @@ PINSTAGE_HOOKS(ON_DECLARE, ON_DECLARE, ON_NONE, ON_NONE)
 
 /* The variadic ones, with their arguments taken apart. */
 void *on_mremap(void *addr, size_t old_len, size_t new_len, int flags, void *to);
+int on_ioctl(int fd, unsigned long request, void *arg);
 int on_open(const char *path, int flags, mode_t perm);
 int on_openat(int dir, const char *path, int flags, mode_t perm);
 long uring_by_syscall(long fd, long opcode, long arg, long n);

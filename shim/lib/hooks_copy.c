@@ -8,7 +8,10 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
+#include <linux/fiemap.h>
+#include <linux/fs.h>
 #include <poll.h>
+#include <sys/ioctl.h>
 #include <sys/sendfile.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -49,7 +52,7 @@ static bool is_staged(int fd)
 
 static ssize_t read_part(int fd, const off_t *off, void *buf, size_t n)
 {
-	return real.pread(fd, buf, n, off ? *off : lseek(fd, 0, SEEK_CUR));
+	return real.pread(fd, buf, n, off ? *off : real.lseek(fd, 0, SEEK_CUR));
 }
 
 static void advance(int fd, off_t *off, ssize_t n)
@@ -57,7 +60,7 @@ static void advance(int fd, off_t *off, ssize_t n)
 	if (off)
 		*off += n;
 	else
-		(void)lseek(fd, n, SEEK_CUR);
+		(void)real.lseek(fd, n, SEEK_CUR);
 }
 
 /* As much as can be; an error counts if nothing was moved before. */
@@ -121,9 +124,9 @@ ssize_t on_copy_file_range(int in, off_t *in_off, int out, off_t *out_off, size_
 	    len > (size_t)SSIZE_MAX || !copy_allowed(in, in_off, out, out_off, flags))
 		return real.copy_file_range(in, in_off, out, out_off, len, flags);
 	if (a == CURRENT)
-		a = lseek(in, 0, SEEK_CUR);
+		a = real.lseek(in, 0, SEEK_CUR);
 	if (b == CURRENT)
-		b = lseek(out, 0, SEEK_CUR);
+		b = real.lseek(out, 0, SEEK_CUR);
 	if (overlaps(in, a, out, b, MIN(len, (size_t)(INT64_MAX - MAX(a, b))))) {
 		errno = EINVAL;
 		return -1;
@@ -139,7 +142,7 @@ ssize_t on_sendfile(int out, int in, off_t *off, size_t n)
 	if (likely(!anything_staged()))
 		return real.sendfile(out, in, off, n);
 	before_source(in, off, n);
-	if (!is_staged(out) || !position(off, &at) || lseek(in, 0, SEEK_CUR) < 0 ||
+	if (!is_staged(out) || !position(off, &at) || real.lseek(in, 0, SEEK_CUR) < 0 ||
 	    real.sendfile(out, in, off, 0) < 0)
 		return real.sendfile(out, in, off, n);
 	return through_buffer(in, off, out, NULL, MIN(n, (size_t)INT_MAX & ~(size_t)4095));
@@ -170,7 +173,7 @@ static ssize_t splice_part(int in, int out, off_t *out_off, size_t len, unsigned
 	if (!space_lock(&g))
 		return real.splice(in, NULL, out, out_off, len, flags);
 	turn_take(TURN_WRITE, key);
-	at = out_off ? *out_off : lseek(out, 0, SEEK_CUR);
+	at = out_off ? *out_off : real.lseek(out, 0, SEEK_CUR);
 	v.off = (uint64_t)at;
 	v.end = v.off + MIN(len, PIPE_PART);
 	join_visit(&v);
@@ -236,4 +239,41 @@ ssize_t on_splice(int in, off_t *in_off, int out, off_t *out_off, size_t len,
 	    fcntl(out, F_GETFL) & O_APPEND || fcntl(in, F_GETPIPE_SZ) < 0)
 		return real.splice(in, in_off, out, out_off, len, flags);
 	return splice_staged(in, out, out_off, len, flags, key);
+}
+
+/*
+ * A clone shares blocks with its source. Into a staged file there is none: memory would have to
+ * follow, and whoever clones copies where a file system cannot. (What FIDEDUPERANGE shares is
+ * the same before and after.)
+ */
+static int clone_staged(int fd, unsigned long request, void *arg, int source)
+{
+	struct inode_key key;
+
+	if (sync_fd_staged(fd, &key)) {
+		errno = EOPNOTSUPP;
+		return -1;
+	}
+	file_before_read(source, SSIZE_MAX, 0);
+	return real.ioctl(fd, request, arg);
+}
+
+int on_ioctl(int fd, unsigned long request, void *arg)
+{
+	struct file_clone_range range;
+
+	if (likely(!anything_staged()))
+		return real.ioctl(fd, request, arg);
+	switch (request) {
+	case FICLONE:
+		return clone_staged(fd, request, arg, (int)(intptr_t)arg);
+	case FICLONERANGE:
+		if (pin_copy_in(&range, arg, sizeof(range)))
+			return clone_staged(fd, request, arg, (int)range.src_fd);
+		break;
+	case FS_IOC_FIEMAP:
+		file_before_read(fd, SSIZE_MAX, 0);
+		break;
+	}
+	return real.ioctl(fd, request, arg);
 }

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /* Reading a file that is staged: what memory has is carried to the file first. */
+#include <limits.h>
 #include <unistd.h>
 
 #include "lib/filetruth.h"
@@ -38,6 +39,16 @@ ssize_t on_preadv2(int fd, const struct iovec *iov, int n, off_t off, int flags)
 	if (unlikely(anything_staged()))
 		file_before_read(fd, file_total(iov, n), off);
 	return AGAIN_AFTER_EXCHANGE(real.preadv2(fd, iov, n, off, flags));
+}
+
+/* Where there is data and where a hole is the file's to say. btrfs takes a negative offset for
+ * 0.
+ */
+off_t on_lseek(int fd, off_t off, int whence)
+{
+	if (unlikely(anything_staged()) && (whence == SEEK_DATA || whence == SEEK_HOLE))
+		file_before_read(fd, SSIZE_MAX, MAX(off, 0));
+	return real.lseek(fd, off, whence);
 }
 
 /* The fortified ones: libc ends the program if the buffer is too small. */

@@ -26,7 +26,7 @@ static off_t written_at(int fd, size_t n, off_t off, int how)
 	int flags;
 
 	if (off == CURRENT)
-		return lseek(fd, 0, SEEK_CUR) - (off_t)n;
+		return real.lseek(fd, 0, SEEK_CUR) - (off_t)n;
 	flags = how & RWF_NOAPPEND ? 0 : fcntl(fd, F_GETFL);
 	if ((how & RWF_APPEND || (flags >= 0 && flags & O_APPEND)) && fstat(fd, &st) == 0)
 		return st.st_size - (off_t)n;
@@ -59,7 +59,7 @@ static ssize_t write_to_file(const struct writing *w)
  * end. */
 static void range_before(const struct writing *w, struct join_visit *v)
 {
-	off_t at = w->off == CURRENT ? lseek(w->fd, 0, SEEK_CUR) : w->off;
+	off_t at = w->off == CURRENT ? real.lseek(w->fd, 0, SEEK_CUR) : w->off;
 	int flags = w->how & RWF_NOAPPEND ? 0 : fcntl(w->fd, F_GETFL);
 	struct stat st;
 

@@ -30,6 +30,17 @@ static void *raw_mremap(void *addr, size_t old_len, size_t new_len, int flags, .
 	return (void *)RAW(SYS_mremap, addr, old_len, new_len, flags, to);
 }
 
+static int raw_ioctl(int fd, unsigned long request, ...)
+{
+	va_list ap;
+	void *arg;
+
+	va_start(ap, request);
+	arg = va_arg(ap, void *);
+	va_end(ap);
+	return (int)RAW(SYS_ioctl, fd, request, arg);
+}
+
 static int raw_open(const char *path, int flags, ...)
 {
 	va_list ap;
@@ -175,6 +186,17 @@ static void *early_mremap(void *addr, size_t old_len, size_t new_len, int flags,
 	to = va_arg(ap, void *);
 	va_end(ap);
 	return (real_bind() ? raw_mremap : real.mremap)(addr, old_len, new_len, flags, to);
+}
+
+static int early_ioctl(int fd, unsigned long request, ...)
+{
+	va_list ap;
+	void *arg;
+
+	va_start(ap, request);
+	arg = va_arg(ap, void *);
+	va_end(ap);
+	return (real_bind() ? raw_ioctl : real.ioctl)(fd, request, arg);
 }
 
 static int early_open(const char *path, int flags, ...)

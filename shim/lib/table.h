@@ -78,6 +78,10 @@
 	H(LIBC, ssize_t, preadv2, (int fd, const struct iovec *iov, int n, off_t off, int flags), \
 		(fd, iov, n, off, flags), RAW(SYS_preadv2, fd, iov, n, off, 0, flags)) \
 	A(preadv64v2, preadv2) \
+	H(LIBC, off_t, lseek, (int fd, off_t off, int whence), (fd, off, whence), \
+		RAW(SYS_lseek, fd, off, whence)) \
+	A(lseek64, lseek) \
+	V(LIBC, int, ioctl, (int fd, unsigned long request, ...)) \
 	H(LIBC, ssize_t, __read_chk, (int fd, void *buf, size_t n, size_t room), (fd, buf, n, room), \
 		RAW(SYS_read, fd, buf, n)) \
 	H(LIBC, ssize_t, __pread_chk, (int fd, void *buf, size_t n, off_t off, size_t room), \

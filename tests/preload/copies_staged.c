@@ -2,6 +2,9 @@
 /* Data that goes from descriptor to descriptor inside the kernel, from and to a staged file. */
 #include "alike.h"
 
+#include <linux/fiemap.h>
+#include <linux/fs.h>
+#include <sys/ioctl.h>
 #include <sys/sendfile.h>
 #include <sys/syscall.h>
 #include <sys/uio.h>
@@ -310,6 +313,110 @@ static void sync__range_and_all(void **state)
 	alike_end();
 }
 
+/* A store into a hole makes data of it, at once. */
+static void lseek__finds_what_was_stored(void **state)
+{
+	struct io_uring ring;
+	unsigned char *map;
+	int fd;
+
+	(void)state;
+	make_sparse("sparse", SIZE);
+	fd = open_file("sparse", O_RDWR);
+	map = map_fd(fd, SIZE, 0);
+	ring_init(&ring);
+	must_stage(register_one(&ring, map, SIZE));
+	map[page(20) + 5] = 7;
+	assert_in_range(lseek(fd, page(1), SEEK_DATA), page(1), page(20) + 5);
+	map[page(30)] = 7;
+	assert_in_range(lseek64(fd, page(30), SEEK_HOLE), page(31), SIZE);
+	io_uring_queue_exit(&ring);
+	close(fd);
+}
+
+static void clone__has_what_was_stored(void **state)
+{
+	struct file_clone_range range = { .src_offset = 0, .src_length = SIZE };
+	int fd, to, plain, clones, ret;
+	unsigned char *map, stored = 0;
+	struct io_uring ring;
+
+	(void)state;
+	make_file("data", SIZE);
+	make_file("clone", SIZE);
+	fd = open_file("data", O_RDWR);
+	to = open_file("clone", O_RDWR);
+	plain = third(0);
+	clones = ioctl(to, FICLONE, plain) == 0 ? 0 : errno;
+	map = map_fd(fd, SIZE, 0);
+	ring_init(&ring);
+	must_stage(register_one(&ring, map, SIZE));
+	map[page(20)] = 7;
+	ret = ioctl(to, FICLONE, fd);
+	assert_int_equal(ret < 0 ? errno : 0, clones);
+	if (!clones) {
+		assert_int_equal(pread(to, &stored, 1, page(20)), 1);
+		assert_int_equal(stored, 7);
+		map[page(20)] = 8;
+		range.src_fd = fd;
+		assert_int_equal(ioctl(to, FICLONERANGE, &range), 0);
+		assert_int_equal(pread(to, &stored, 1, page(20)), 1);
+		assert_int_equal(stored, 8);
+	}
+	/* Into it: as on a file system that has no clones. */
+	if (kernel_refuses()) {
+		assert_int_equal(ioctl(fd, FICLONE, plain), -1);
+		assert_true(errno == EOPNOTSUPP);
+		assert_int_equal(map[page(20)], clones ? 7 : 8);
+	}
+	io_uring_queue_exit(&ring);
+	close(plain);
+	close(to);
+	close(fd);
+}
+
+static void fiemap__has_what_was_stored(void **state)
+{
+	struct fiemap map = { .fm_length = SIZE, .fm_flags = FIEMAP_FLAG_SYNC };
+	struct io_uring ring;
+	unsigned char *mem;
+	int fd;
+
+	(void)state;
+	make_sparse("sparse", SIZE);
+	fd = open_file("sparse", O_RDWR);
+	mem = map_fd(fd, SIZE, 0);
+	ring_init(&ring);
+	must_stage(register_one(&ring, mem, SIZE));
+	mem[page(20)] = 7;
+	if (ioctl(fd, FS_IOC_FIEMAP, &map) == 0)
+		assert_int_equal(map.fm_mapped_extents, 1);
+	else
+		assert_int_equal(errno, EOPNOTSUPP);
+	io_uring_queue_exit(&ring);
+	close(fd);
+}
+
+/* Whatever else ioctl() is asked goes to the kernel as it is, with a number or an address. */
+static void ioctl__others_pass(void **state)
+{
+	int pair[2], n = 0;
+
+	(void)state;
+	must_begin(SIZE, 0, true);
+	assert_int_equal(pipe(pair), 0);
+	assert_int_equal(write(pair[1], "abc", 3), 3);
+	assert_int_equal(ioctl(pair[0], FIONREAD, &n), 0);
+	assert_int_equal(n, 3);
+	errno = 0;
+	assert_int_equal(ioctl(-1, FICLONE, t.fd[0]), -1);
+	assert_int_equal(errno, EBADF);
+	assert_int_equal(ioctl(t.fd[1], FICLONERANGE, (void *)1), -1);
+	assert_true(errno == EFAULT || errno == EOPNOTSUPP || errno == ENOTTY);
+	alike_same();
+	alike_end();
+}
+
 int main(int argc, char **argv)
 {
 	static const struct test cases[] = {
@@ -328,6 +435,10 @@ int main(int argc, char **argv)
 		TEST(write__appends),
 		TEST(write__durable),
 		TEST(sync__range_and_all),
+		TEST(lseek__finds_what_was_stored),
+		TEST(clone__has_what_was_stored),
+		TEST(fiemap__has_what_was_stored),
+		TEST(ioctl__others_pass),
 		{ 0 },
 	};
 
