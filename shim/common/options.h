@@ -23,7 +23,7 @@ enum mode { MODE_STAGE, MODE_LOG, MODE_DENY, MODE_OFF };
 		"Whether the log has all of a program's command line, which may hold secrets, or its first " \
 		"word only.") \
 	X(SYNC_INTERVAL, sync_interval_ms, SECONDS, "5", "sync-interval", "SECONDS", \
-		"Longest time between two background passes over memory that keeps changing.") \
+		"Time between two background passes over a staged file; longer where a pass takes long (pinstage-keeper(8)).") \
 	X(MAX_BYTES, max_bytes, BYTES, "0", "max-bytes", "BYTES", \
 		"Budget for staged memory; suffixes K, M, G, T. 0: a quarter of the memory available, " \
 		"and of the control group's limit.") \

@@ -19,6 +19,7 @@
 
 #include "keeper/keeper.h"
 #include "keeper/outsiders.h"
+#include "keeper/pace.h"
 
 #define QUIET_LEAST_MS 20
 
@@ -221,7 +222,6 @@ void outsiders_after(struct stage *s)
 
 void outsiders_pass_done(struct stage *s, uint64_t took)
 {
-	s->quiet_until =
-		now_ms() + MAX(MIN(took * 100, (uint64_t)60000), (uint64_t)QUIET_LEAST_MS);
+	s->quiet_until = now_ms() + pace(QUIET_LEAST_MS, took, false);
 	listen_to(s, EPOLL_CTL_MOD);
 }

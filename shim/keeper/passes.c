@@ -5,6 +5,7 @@
 
 #include "keeper/keeper.h"
 #include "keeper/outsiders.h"
+#include "keeper/pace.h"
 #include "keeper/requests.h"
 
 #define RETRY_ERROR_MOST_MS 60000
@@ -94,11 +95,11 @@ static uint64_t backed_off(struct stage *s, uint64_t ms)
 			 : ms;
 }
 
-/* The background pass. It takes at most one part in a hundred of a processor: after a long scan
- * the next one comes later. */
+/* The background pass. */
 void request_pass(struct stage *s)
 {
 	const uint64_t begun = now_ms();
+	const unsigned writes = s->writes;
 	uint64_t took, next;
 	struct segment *g;
 
@@ -110,8 +111,7 @@ void request_pass(struct stage *s)
 	let_go(s);
 	took = now_ms() - begun;
 	pthread_mutex_lock(&keeper.lock);
-	next = MAX(interval_of(s), MIN(took * 100, (uint64_t)60000));
-	next = backed_off(s, next);
+	next = backed_off(s, pace(interval_of(s), took, s->writes != writes));
 	s->next_pass = now_ms() + next;
 	outsiders_pass_done(s, took);
 	LIST_FOREACH(g, &s->segments, link)

@@ -8,9 +8,9 @@
 
 #include <sys/syscall.h>
 
-#define SIZE	(256 * KIB)
+#define SIZE	 (256 * KIB)
 #define CHILDREN 4
-#define RECORD	64ul
+#define RECORD	 64ul
 
 static void run_children(void (*work)(int fd, unsigned n), int fd)
 {
