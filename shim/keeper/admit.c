@@ -15,8 +15,6 @@
 #include "keeper/outsiders.h"
 #include "keeper/requests.h"
 
-#define RETRY_FIRST_MS 10
-
 /* Our own description of the file: its position, append mode and reported errors are ours. */
 static int reopen(struct stage *s, int passed)
 {
@@ -47,7 +45,7 @@ void segment_admit(struct segment *g, uint64_t id, uint64_t run, uint64_t interv
 	g->id = id;
 	g->run = run;
 	g->interval_ms = interval_ms;
-	g->retry_ms = RETRY_FIRST_MS;
+	segment_try_now(g);
 	keeper.staged += g->len;
 	LIST_INSERT_HEAD(&g->stage->segments, g, link);
 }
@@ -62,6 +60,8 @@ static void clear_the_way(struct stage *s, uint64_t off, uint64_t len, const str
 	pthread_mutex_lock(&keeper.lock);
 	g = segment_overlapping(s, off, len);
 	unused = g && LIST_EMPTY(&g->users);
+	if (unused)
+		segment_try_now(g);
 	given_up = g && g->state == SEGMENT_FILLING && segment_used_by(g, c);
 	pthread_mutex_unlock(&keeper.lock);
 	if (unused)

@@ -28,6 +28,8 @@ static void client_gone(struct client *c)
 	LIST_FOREACH(s, &keeper.stages, link) {
 		left = false;
 		LIST_FOREACH(g, &s->segments, link) {
+			if (segment_used_by(g, c))
+				segment_try_now(g);
 			segment_unuse(g, c);
 			left |= g->run == c->run && left_by_run(g, c->run);
 			left |= LIST_EMPTY(&g->users);

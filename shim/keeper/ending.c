@@ -86,18 +86,19 @@ int do_retire(struct segment *g, struct job *j, int *ret_fd)
 	return refuse(&j->m, REASON_WRITE_BACK, err);
 }
 
-/* The last word on segments that nobody shows any more. */
+/* The last word on segments that nobody shows any more. Where it was refused, not again before
+ * it is time: the kernel waits for a pin to go, 150 ms each time. */
 void let_go(struct stage *s)
 {
 	struct segment *g, *next;
-	bool unused;
+	bool due;
 
 	for (g = LIST_FIRST(&s->segments); g; g = next) {
 		pthread_mutex_lock(&keeper.lock);
 		next = LIST_NEXT(g, link);
-		unused = LIST_EMPTY(&g->users);
+		due = LIST_EMPTY(&g->users) && g->next_try <= now_ms();
 		pthread_mutex_unlock(&keeper.lock);
-		if (!unused)
+		if (!due)
 			continue;
 		if (g->state == SEGMENT_FILLING ||
 		    (seal(g) == 0 && engine_sync(g, g->off, g->len) == 0)) {
@@ -106,7 +107,8 @@ void let_go(struct stage *s)
 		}
 		g->retry_ms = MIN(g->retry_ms * 2, (uint64_t)RETRY_MOST_MS);
 		pthread_mutex_lock(&keeper.lock);
-		g->next_try = now_ms() + g->retry_ms;
+		g->refused_at = now_ms();
+		g->next_try = g->refused_at + g->retry_ms;
 		s->next_pass = MIN(s->next_pass, g->next_try);
 		pthread_mutex_unlock(&keeper.lock);
 	}
@@ -119,6 +121,8 @@ int do_release(struct stage *s, struct job *j, struct segment *g)
 
 	pthread_mutex_lock(&keeper.lock);
 	segment_unuse(g, j->from->client);
+	if (!visit)
+		segment_try_soon(g); /* what used it may have held the pin, too */
 	if (!visit && !err)
 		hand_over_runs(s);
 	pthread_mutex_unlock(&keeper.lock);

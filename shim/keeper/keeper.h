@@ -62,6 +62,7 @@ struct segment {
 	uint64_t dirty;	      /* bytes found changed by the last pass */
 	uint64_t retry_ms;    /* between two tries of the last word */
 	uint64_t next_try;    /* ms, CLOCK_MONOTONIC */
+	uint64_t refused_at;  /* ms, or 0: the last time it was refused */
 };
 
 struct job {
@@ -164,6 +165,10 @@ struct segment *segment_overlapping(struct stage *s, uint64_t off, uint64_t len)
 bool segment_used_by(const struct segment *g, const struct client *c);
 void segment_use(struct segment *g, struct client *c);
 void segment_unuse(struct segment *g, const struct client *c);
+/* The last word, when nobody uses it any more: next time; or not within a second of the last
+ * try, for whoever unmaps a range may do so again and again under a pin. */
+void segment_try_now(struct segment *g);
+void segment_try_soon(struct segment *g);
 void segment_destroy(struct segment *g); /* unlinks and frees */
 
 /* board.c: a stage is on the board for as long as it is registered; lock held */

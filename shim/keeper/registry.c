@@ -7,6 +7,9 @@
 #include "common/cleanup.h"
 #include "keeper/keeper.h"
 
+#define RETRY_FIRST_MS 10
+#define TRY_SOON_MS    1000
+
 struct keeper keeper = { .lock = PTHREAD_MUTEX_INITIALIZER, .next_id = 1 };
 
 static struct lane *lane_of(uint64_t dev)
@@ -113,6 +116,21 @@ void segment_unuse(struct segment *g, const struct client *c)
 			return;
 		}
 	}
+}
+
+void segment_try_now(struct segment *g)
+{
+	g->next_try = 0;
+	g->retry_ms = RETRY_FIRST_MS;
+}
+
+void segment_try_soon(struct segment *g)
+{
+	segment_try_now(g);
+	if (!g->refused_at)
+		return;
+	g->next_try = g->refused_at + TRY_SOON_MS;
+	g->stage->next_pass = MIN(g->stage->next_pass, g->next_try);
 }
 
 void segment_destroy(struct segment *g)
