@@ -176,11 +176,11 @@ check:
 	@$(MAKE) --no-print-directory tests WERROR=1
 	@$(RUN_TESTS) $(TESTFLAGS)
 
-# The RDMA tests in their virtual machine; they are part of `check`.
+# The tests in the virtual machine; they are part of `check`.
 check-vm:
 	@$(call deps,build demo check)
 	@$(MAKE) --no-print-directory tests WERROR=1
-	@$(RUN_TESTS) -f 'vm/rdma' $(TESTFLAGS)
+	@$(RUN_TESTS) -f 'script vm/' $(TESTFLAGS)
 
 # A shell in that machine: docs/rdma.md.
 vm-shell:
@@ -199,13 +199,14 @@ bench:
 	@BUILD='$(abspath $(BUILD))' tests/bench/run $(BENCHFLAGS)
 
 # The storm through everything, on every file system and as an unprivileged user, SOAK seconds each;
-# then what tests/crash/ breaks, at length, and the model test with new seeds.
+# then what tests/crash/ breaks, power cuts for that long on each of two, and the model test with new seeds.
 SOAK ?= 600
 soak:
 	@$(call deps,build demo check)
 	@$(MAKE) --no-print-directory tests
 	@STORM_SECONDS=$(SOAK) $(RUN_TESTS) -j 1 -f preload/storm
 	@STORM_SECONDS=$(SOAK) STORM_KILLS=1000 $(RUN_TESTS) -f crash/
+	@STORM_SECONDS=$(SOAK) $(RUN_TESTS) -f vm/power
 	@MODEL_SECONDS=$(SOAK) $(RUN_TESTS) -f 'script model/run/seeds'
 
 C_FILES = $(shell git ls-files '*.c' '*.h' 2>/dev/null || find * -name '*.[ch]')
@@ -264,7 +265,7 @@ help:
 	@echo 'make check-quick            the tests that a change of one line needs'
 	@echo 'make bench                  what the library costs, side by side'
 	@echo 'make soak SOAK=600          the storm, that many seconds on each file system'
-	@echo 'make check-vm               the RDMA tests, in a virtual machine (part of check)'
+	@echo 'make check-vm               RDMA, power cuts and the like, in a virtual machine (part of check)'
 	@echo 'make vm-shell               a shell in it; VMFLAGS="--fs xfs" and the like'
 	@echo 'make lint                   formatting, static analysis, scripts, manual pages'
 	@echo 'make install, uninstall     below PREFIX (now $(PREFIX)), in DESTDIR if given'
