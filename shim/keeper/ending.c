@@ -86,6 +86,14 @@ int do_retire(struct segment *g, struct job *j, int *ret_fd)
 	return refuse(&j->m, REASON_WRITE_BACK, err);
 }
 
+/* In the file, and on the device where that has just failed to take it. */
+static int written(struct segment *g)
+{
+	int err = engine_sync(g, g->off, g->len);
+
+	return !err && g->stage->unflushed ? engine_flush(g->stage) : err;
+}
+
 /* The last word on segments that nobody shows any more. Where it was refused, not again before
  * it is time: the kernel waits for a pin to go, 150 ms each time. */
 void let_go(struct stage *s)
@@ -100,8 +108,7 @@ void let_go(struct stage *s)
 		pthread_mutex_unlock(&keeper.lock);
 		if (!due)
 			continue;
-		if (g->state == SEGMENT_FILLING ||
-		    (seal(g) == 0 && engine_sync(g, g->off, g->len) == 0)) {
+		if (g->state == SEGMENT_FILLING || (seal(g) == 0 && written(g) == 0)) {
 			segment_let_go(g);
 			continue;
 		}

@@ -271,6 +271,7 @@ int engine_flush(struct stage *s)
 	struct segment *g;
 	int err = fdatasync(s->fd) < 0 ? -errno : 0;
 
+	s->unflushed = err != 0;
 	LIST_FOREACH(g, &s->segments, link)
 		if (g->state != SEGMENT_FILLING)
 			settle(g, err);

@@ -95,6 +95,7 @@ struct stage {
 	bool gently;	      /* nobody waits for this pass: it keeps to one processor */
 	pthread_mutex_t turn; /* of board_begin_write() */
 	unsigned writing;     /* threads */
+	bool unflushed; /* the last fdatasync() failed: nothing is written until one succeeds */
 	LIST_HEAD(, segment) segments;
 	STAILQ_HEAD(, job) jobs;
 	TAILQ_ENTRY(stage) ready;

@@ -48,7 +48,8 @@ int sync_stage(struct stage *s, uint64_t off, uint64_t len, bool durable)
 		g->ledger->error = now;
 		err = err ? err : now;
 	}
-	if (!err && durable)
+	/* Where the device has just failed, what the kernel took says nothing. */
+	if (!err && (durable || s->unflushed))
 		err = engine_flush(s);
 	outsiders_after(s);
 	pthread_mutex_lock(&keeper.lock);

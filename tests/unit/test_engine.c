@@ -800,13 +800,16 @@ static void flush__fails(void **state)
 	assert_int_equal(sync_all(), 0);
 	io.sync_error = EIO;
 	assert_int_equal(engine_flush(&t.stage), -EIO);
+	assert_true(t.stage.unflushed);
 	assert_int_equal(*flag(2), LEDGER_UNKNOWN);
 	assert_int_equal(*flag(1), 0);
 	quiet();
 	assert_int_equal(sync_all(), 0);
 	assert_int_equal(io.count, 1);
 	assert_written(0, 2, 1);
+	assert_true(t.stage.unflushed); /* written again is not on the device */
 	assert_int_equal(engine_flush(&t.stage), 0);
+	assert_false(t.stage.unflushed);
 	assert_int_equal(*flag(2), 0);
 	assert_int_equal(sync_all(), 0);
 	assert_int_equal(io.count, 1);
