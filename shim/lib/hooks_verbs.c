@@ -9,6 +9,7 @@
 
 #include "lib/hooks.h"
 #include "lib/init.h"
+#include "lib/mrs.h"
 #include "lib/native.h"
 #include "lib/pin.h"
 #include "lib/policy.h"
@@ -136,11 +137,13 @@ static struct ibv_mr *register_mr(native_register *native, const struct registra
 {
 	struct ibv_mr *mr;
 
-	if (!enabled || depth || (r->access & IBV_ACCESS_ON_DEMAND))
+	if (!enabled || depth)
 		return native(r);
 	depth++;
-	mr = register_outermost(native, r);
+	mr = r->access & IBV_ACCESS_ON_DEMAND ? native(r) : register_outermost(native, r);
 	depth--;
+	if (mr)
+		mrs_note(mr, r->access);
 	return mr;
 }
 
@@ -207,39 +210,81 @@ struct ibv_mr *on_ibv_reg_mr_ex(struct ibv_pd *pd, struct ibv_mr_init_attr *attr
 	return register_mr(native_reg_mr_ex, &r);
 }
 
+/* What ibv_rereg_mr() makes of an MR. */
+struct change {
+	struct iovec range;
+	struct pin_access access;
+	bool known; /* the access; an MR that came without our hooks is assumed to be written */
+	bool writes; /* its memory is pinned for writing then */
+	bool repins; /* it gets other memory, or the same but pinned now */
+};
+
+static struct change change_of(const struct ibv_mr *mr, int flags, void *addr, size_t length,
+			       int access)
+{
+	const bool moves = flags & IBV_REREG_MR_CHANGE_TRANSLATION;
+	unsigned was = 0;
+	const bool known = mrs_access(mr, &was);
+	struct change c = {
+		.range = { moves ? addr : mr->addr, moves ? length : mr->length },
+		.access = { was, moves ? (uintptr_t)addr : 0 },
+		.known = known,
+		.repins = moves,
+	};
+
+	if (flags & IBV_REREG_MR_CHANGE_ACCESS) {
+		c.access.flags = (unsigned)access;
+		c.known = true;
+		c.repins |= was & IBV_ACCESS_ON_DEMAND;
+	}
+	if (c.access.flags & IBV_ACCESS_ON_DEMAND)
+		c.repins = false;
+	else
+		c.writes = c.known ? can_write(c.access.flags) : !holds(mr);
+	return c;
+}
+
 /*
  * An MR whose change failed must not be used any more, so the change is not tried first: what
  * stands in the way is staged beforehand, or the MR left as it is. Without new access flags the
- * old ones hold, which nobody can ask for; an MR that may be written is assumed unless we know
- * better. New flags alone are no better: some drivers would let the device write to pages of a
- * file that they pinned for reading, which no kernel grants to a new MR.
+ * old ones hold. New flags alone are looked at where the file's own pages are pinned for
+ * reading: some drivers would let the device write to those, which no kernel grants to a new
+ * MR.
  */
+static int prepare_change(const struct ibv_mr *mr, const struct change *c)
+{
+	int verdict = 0;
+
+	if (c->writes && (c->repins || holds(mr)) &&
+	    (options.mode == MODE_STAGE || !kernel_judges()))
+		verdict = pin_beforehand("ibv_rereg_mr", &c->access, &c->range);
+	/* Of an MR that is not known the kernel may know that it is only read. */
+	return verdict == -EFAULT || (verdict && kernel_judges() && c->known) ? -EFAULT : 0;
+}
+
 static int rereg_outermost(struct ibv_mr *mr, int flags, struct ibv_pd *pd, void *addr,
 			   size_t length, int access)
 {
-	const bool moves = flags & IBV_REREG_MR_CHANGE_TRANSLATION, held = holds(mr);
-	const bool writes =
-		flags & IBV_REREG_MR_CHANGE_ACCESS ? can_write((unsigned)access) : !held;
-	const struct iovec range = { moves ? addr : mr->addr, moves ? length : mr->length };
-	const struct pin_access asked = { (unsigned)access, 0 };
+	const struct change c = change_of(mr, flags, addr, length, access);
 	const char token = 0;
-	int verdict = 0, ret;
+	int ret;
 
-	if (writes && (moves || held) && (options.mode == MODE_STAGE || !kernel_judges()))
-		verdict = pin_beforehand("ibv_rereg_mr", &asked, &range);
-	if (verdict == -EFAULT || (verdict && kernel_judges())) {
+	if (prepare_change(mr, &c) < 0) {
 		errno = EFAULT;
 		return IBV_REREG_MR_ERR_INPUT;
 	}
-	if (!writes && moves)
-		hold(&range, &token);
+	if (c.repins && (!c.writes || !c.known))
+		hold(&c.range, &token);
 	ret = real.ibv_rereg_mr(mr, flags, pd, addr, length, access);
-	if (ret == 0 && moves)
-		drop(mr);
-	if (ret == 0)
-		pass_on(&token, mr, mr->context);
-	else
+	if (ret != 0 && ret != IBV_REREG_MR_ERR_DO_FORK_OLD) {
 		drop(&token);
+		return ret;
+	}
+	if (flags & IBV_REREG_MR_CHANGE_TRANSLATION)
+		drop(mr);
+	pass_on(&token, mr, mr->context);
+	if (c.known)
+		mrs_note(mr, c.access.flags);
 	return ret;
 }
 
@@ -248,8 +293,7 @@ int on_ibv_rereg_mr(struct ibv_mr *mr, int flags, struct ibv_pd *pd, void *addr,
 {
 	int ret;
 
-	if (!enabled || depth ||
-	    ((flags & IBV_REREG_MR_CHANGE_ACCESS) && ((unsigned)access & IBV_ACCESS_ON_DEMAND)))
+	if (!enabled || depth)
 		return real.ibv_rereg_mr(mr, flags, pd, addr, length, access);
 	depth++;
 	ret = rereg_outermost(mr, flags, pd, addr, length, access);
@@ -263,17 +307,24 @@ int on_ibv_dereg_mr(struct ibv_mr *mr)
 {
 	const void *context;
 	const char token = 0;
+	unsigned access;
+	bool known;
 	int ret;
 
-	if (likely(!native_count()) || depth)
+	if (!enabled || depth)
 		return real.ibv_dereg_mr(mr);
 	context = mr->context;
+	known = mrs_access(mr, &access);
+	mrs_forget(mr);
 	pass_on(mr, &token, context);
 	ret = real.ibv_dereg_mr(mr);
-	if (ret == 0)
+	if (ret == 0) {
 		drop(&token);
-	else
-		pass_on(&token, mr, context);
+		return 0;
+	}
+	pass_on(&token, mr, context);
+	if (known)
+		mrs_note(mr, access);
 	return ret;
 }
 

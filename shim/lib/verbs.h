@@ -45,7 +45,11 @@ enum {
 	IBV_REREG_MR_CHANGE_TRANSLATION = 1 << 0,
 	IBV_REREG_MR_CHANGE_ACCESS = 1 << 2,
 };
-#define IBV_REREG_MR_ERR_INPUT (-1)
+enum {
+	IBV_REREG_MR_ERR_INPUT = -1,	   /* the MR is what it was */
+	IBV_REREG_MR_ERR_DO_FORK_OLD = -3, /* the MR was changed */
+	IBV_REREG_MR_ERR_CMD = -4,	   /* this and below: it must not be used any more */
+};
 
 struct ibv_mr *ibv_reg_mr(struct ibv_pd *pd, void *addr, size_t length, int access);
 struct ibv_mr *ibv_reg_mr_iova(struct ibv_pd *pd, void *addr, size_t length, uint64_t iova,

@@ -88,6 +88,18 @@ static void assert_calls(unsigned with, unsigned without)
 			 with_shim() && kernel_refuses() ? with : without);
 }
 
+/* Where a setting has to be there from the start: runs the case again with it. */
+static void needs_setting(const char *variable, const char *value, const char *name)
+{
+	const char *is = getenv(variable);
+
+	if (!with_shim() || (is && strcmp(is, value) == 0))
+		return;
+	assert_int_equal(setenv(variable, value, 1), 0);
+	execl("/proc/self/exe", program_invocation_name, name, NULL);
+	fail_test("execl: %s\n", strerror(errno));
+}
+
 static void reg_mr__shared_file(void **state)
 {
 	unsigned char *map = start();
@@ -445,6 +457,15 @@ static void read_only_mr__of_staged_memory(void **state)
 
 /* ---- rereg ---- */
 
+static unsigned char *anonymous(void)
+{
+	void *mem =
+		mmap(NULL, SIZE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+
+	assert_true(mem != MAP_FAILED);
+	return mem;
+}
+
 static void rereg_mr__moves_to_file(void **state)
 {
 	unsigned char *map = start(), *mem;
@@ -452,7 +473,7 @@ static void rereg_mr__moves_to_file(void **state)
 	int ret;
 
 	(void)state;
-	mem = mmap(NULL, SIZE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	mem = anonymous();
 	mr = ibv_reg_mr(pd, mem, SIZE, WRITES);
 	assert_non_null(mr);
 	ret = ibv_rereg_mr(mr, IBV_REREG_MR_CHANGE_TRANSLATION, NULL, map, SIZE, 0);
@@ -512,6 +533,80 @@ static void rereg_mr__to_writing_on_native_pages(void **state)
 	assert_refused_once();
 	assert_device_finds(mr, 0, SIZE, OLD); /* it is what it was */
 	assert_int_equal(ibv_rereg_mr(mr, IBV_REREG_MR_CHANGE_ACCESS, NULL, NULL, 0, READS), 0);
+}
+
+/* On-demand it stays, and needs no staging: not even where there is no room for it. */
+static void rereg_mr__on_demand_moves_to_file(void **state)
+{
+	unsigned char *map;
+	struct ibv_mr *mr;
+
+	(void)state;
+	needs_setting("PINSTAGE_MAX_BYTES", "4K", __func__);
+	map = start();
+	mr = ibv_reg_mr(pd, anonymous(), SIZE, WRITES | IBV_ACCESS_ON_DEMAND);
+	assert_non_null(mr);
+	assert_int_equal(ibv_rereg_mr(mr, IBV_REREG_MR_CHANGE_TRANSLATION, NULL, map, SIZE, 0),
+			 0);
+	device_fills(mr, 0, SIZE, DEVICE);
+	assert_content(map, SIZE, 0, DEVICE);
+	assert_int_equal(ibv_dereg_mr(mr), 0);
+	assert_not_staged();
+	assert_int_equal(log_lines("event=refuse"), 0);
+}
+
+/* The kernel grants it on the file's own pages, as it grants a new one. */
+static void rereg_mr__read_only_moves_to_file(void **state)
+{
+	unsigned char *map = start();
+	struct ibv_mr *mr = ibv_reg_mr(pd, anonymous(), SIZE, READS), *writer;
+
+	(void)state;
+	assert_non_null(mr);
+	assert_int_equal(ibv_rereg_mr(mr, IBV_REREG_MR_CHANGE_TRANSLATION, NULL, map, SIZE, 0),
+			 0);
+	assert_not_staged();
+	fill(map, SIZE, 0, NEW);
+	assert_device_finds(mr, 0, SIZE, NEW);
+	if (!kernel_refuses())
+		return;
+	/* And remembered as such. */
+	assert_int_equal(result(ibv_reg_mr(pd, map, SIZE, WRITES)), -EFAULT);
+	assert_refused_once();
+	assert_int_equal(ibv_dereg_mr(mr), 0);
+	writer = ibv_reg_mr(pd, map, SIZE, WRITES);
+	must_stage(result(writer));
+	assert_device_finds(writer, 0, SIZE, NEW);
+}
+
+/* What counts is what was said last: at a change, a failed deregistration, by a new MR. */
+static void rereg_mr__access_is_remembered(void **state)
+{
+	unsigned char *map = start(), *mem = anonymous();
+	struct ibv_mr *mr = ibv_reg_mr(pd, mem, SIZE, WRITES);
+	int ret;
+
+	(void)state;
+	assert_non_null(mr);
+	assert_int_equal(ibv_rereg_mr(mr, IBV_REREG_MR_CHANGE_ACCESS, NULL, NULL, 0, READS), 0);
+	double_fail(EBUSY, 1);
+	assert_int_equal(ibv_dereg_mr(mr), EBUSY);
+	assert_int_equal(ibv_rereg_mr(mr, IBV_REREG_MR_CHANGE_TRANSLATION, NULL, map, SIZE, 0),
+			 0);
+	assert_not_staged();
+	assert_int_equal(ibv_dereg_mr(mr), 0);
+	mr = ibv_reg_mr(pd, mem, SIZE, READS);
+	assert_non_null(mr);
+	assert_int_equal(ibv_rereg_mr(mr, IBV_REREG_MR_CHANGE_ACCESS, NULL, NULL, 0, WRITES),
+			 0);
+	ret = ibv_rereg_mr(mr, IBV_REREG_MR_CHANGE_TRANSLATION, NULL, map, SIZE, 0);
+	if (kernel_refuses() && !with_shim()) {
+		assert_int_equal(ret, IBV_REREG_MR_ERR_CMD);
+		assert_int_equal(errno, EFAULT);
+		return;
+	}
+	assert_int_equal(ret, 0);
+	use(mr, map);
 }
 
 static void rereg_mr__bad_arguments(void **state)
@@ -578,11 +673,7 @@ static void old_kernel__deny(void **state)
 
 	(void)state;
 	assert_int_equal(setenv("DOUBLE_KERNEL", "6.4.9", 1), 0);
-	if (with_shim() && strcmp(getenv("PINSTAGE_MODE") ?: "", "deny") != 0) {
-		assert_int_equal(setenv("PINSTAGE_MODE", "deny", 1), 0);
-		execl("/proc/self/exe", program_invocation_name, "old_kernel__deny", NULL);
-		fail_test("execl: %s\n", strerror(errno));
-	}
+	needs_setting("PINSTAGE_MODE", "deny", __func__);
 	map = start();
 	mr = ibv_reg_mr(pd, map, SIZE, WRITES);
 	if (!with_shim() || !kernel_refuses()) {
@@ -650,6 +741,9 @@ int main(int argc, char **argv)
 		TEST(rereg_mr__moves_to_file),
 		TEST(rereg_mr__grows_and_changes_access),
 		TEST(rereg_mr__to_writing_on_native_pages),
+		TEST(rereg_mr__on_demand_moves_to_file),
+		TEST(rereg_mr__read_only_moves_to_file),
+		TEST(rereg_mr__access_is_remembered),
 		TEST(rereg_mr__bad_arguments),
 		TEST(old_abi__shared_file),
 		TEST(old_kernel__is_not_asked),
