@@ -171,7 +171,8 @@ static struct ibv_mr *native_reg_mr_ex(const struct registration *r)
 
 struct ibv_mr *on_ibv_reg_mr(struct ibv_pd *pd, void *addr, size_t length, int access)
 {
-	const struct registration r = { "ibv_reg_mr",	  pd,  { addr, length }, 0,
+	const struct registration r = { "ibv_reg_mr",	  pd,
+					{ addr, length }, (uintptr_t)addr,
 					(unsigned)access, NULL };
 
 	return register_mr(native_reg_mr, &r);
@@ -206,6 +207,7 @@ struct ibv_mr *on_ibv_reg_mr_ex(struct ibv_pd *pd, struct ibv_mr_init_attr *attr
 		return real.ibv_reg_mr_ex(pd, attr);
 	r.range.iov_base = a.addr;
 	r.range.iov_len = a.length;
+	r.iova = a.comp_mask & VERBS_MR_ATTR_IOVA ? a.iova : (uintptr_t)a.addr;
 	r.access = (unsigned)a.access;
 	return register_mr(native_reg_mr_ex, &r);
 }
@@ -262,6 +264,17 @@ static int prepare_change(const struct ibv_mr *mr, const struct change *c)
 	return verdict == -EFAULT || (verdict && kernel_judges() && c->known) ? -EFAULT : 0;
 }
 
+/* Modes that stage nothing leave it to the kernel, and record what it said. EOPNOTSUPP may be
+ * the driver's, for a change that it cannot make: then the memory of an offender is one, too.
+ */
+static void record_failure(const struct change *c, int ret)
+{
+	if (ret > IBV_REREG_MR_ERR_CMD || options.mode == MODE_STAGE || !kernel_judges() ||
+	    !c->repins || !c->writes || !may_offend(IBV_ACCESS_LOCAL_WRITE, errno))
+		return;
+	(void)pin_resolve_mr("ibv_rereg_mr", &c->access, &c->range, -errno);
+}
+
 static int rereg_outermost(struct ibv_mr *mr, int flags, struct ibv_pd *pd, void *addr,
 			   size_t length, int access)
 {
@@ -278,6 +291,7 @@ static int rereg_outermost(struct ibv_mr *mr, int flags, struct ibv_pd *pd, void
 	ret = real.ibv_rereg_mr(mr, flags, pd, addr, length, access);
 	if (ret != 0 && ret != IBV_REREG_MR_ERR_DO_FORK_OLD) {
 		drop(&token);
+		record_failure(&c, ret);
 		return ret;
 	}
 	if (flags & IBV_REREG_MR_CHANGE_TRANSLATION)

@@ -73,6 +73,7 @@ struct verbs_mr_attr {
 	uint64_t iova;
 	void *addr;
 };
+#define VERBS_MR_ATTR_IOVA (1U << 0) /* without it: the address */
 #define VERBS_MR_ATTR_ADDR (1U << 1)
 #define VERBS_MR_ATTR_FD   (1U << 2) /* a dma-buf: no memory of the process */
 

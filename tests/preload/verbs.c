@@ -7,6 +7,7 @@
 #include "double.h"
 
 #include <dlfcn.h>
+#include <inttypes.h>
 #include <libgen.h>
 
 #undef ibv_reg_mr
@@ -100,6 +101,18 @@ static void needs_setting(const char *variable, const char *value, const char *n
 	fail_test("execl: %s\n", strerror(errno));
 }
 
+/* Of the line that says what was staged or recorded. */
+static void assert_logged(const char *call, const char *key, uint64_t value)
+{
+	char a[64], b[64];
+
+	if (!with_shim() || !kernel_refuses())
+		return;
+	snprintf(a, sizeof(a), " call=%s ", call);
+	snprintf(b, sizeof(b), " %s=%#" PRIx64 " ", key, value);
+	assert_true(log_has(a, b));
+}
+
 static void reg_mr__shared_file(void **state)
 {
 	unsigned char *map = start();
@@ -113,6 +126,7 @@ static void reg_mr__shared_file(void **state)
 	assert_calls(2, 1);
 	assert_ptr_equal(mr->addr, map);
 	assert_int_equal(mr->length, SIZE);
+	assert_logged("ibv_reg_mr", "iova", (uintptr_t)map);
 	use(mr, map);
 	assert_int_equal(log_lines("event=refuse"), 0);
 }
@@ -174,6 +188,8 @@ static void reg_mr_ex__shared_file(void **state)
 	(void)state;
 	must_stage(result(mr));
 	assert_int_equal(double_last_iova(), ANY_ADDR);
+	assert_logged("ibv_reg_mr_ex", "iova", ANY_ADDR);
+	assert_logged("ibv_reg_mr_ex", "access", IBV_ACCESS_MW_BIND);
 	use(mr, map);
 }
 
@@ -609,6 +625,48 @@ static void rereg_mr__access_is_remembered(void **state)
 	use(mr, map);
 }
 
+/* Modes that stage nothing: the kernel's answer, and a line of it. */
+static void rereg_is_recorded(const char *event)
+{
+	unsigned char *map = start();
+	struct ibv_mr *mr = ibv_reg_mr(pd, anonymous(), SIZE, WRITES | READS), *reader;
+	int ret;
+
+	assert_non_null(mr);
+	reader = ibv_reg_mr(pd, anonymous(), SIZE, READS);
+	assert_non_null(reader);
+	assert_int_equal(
+		ibv_rereg_mr(reader, IBV_REREG_MR_CHANGE_TRANSLATION, NULL, map, SIZE, 0), 0);
+	assert_int_equal(log_lines("event="), 0);
+	ret = ibv_rereg_mr(mr, IBV_REREG_MR_CHANGE_TRANSLATION, NULL, map, SIZE, 0);
+	if (!kernel_refuses()) {
+		assert_int_equal(ret, 0);
+		return;
+	}
+	assert_int_equal(ret, IBV_REREG_MR_ERR_CMD);
+	assert_int_equal(errno, EFAULT);
+	if (!with_shim())
+		return;
+	assert_true(log_has(event, " errno=14 "));
+	assert_logged("ibv_rereg_mr", "access", WRITES | READS);
+	assert_logged("ibv_rereg_mr", "iova", (uintptr_t)map);
+	assert_int_equal(log_lines("event="), 1);
+}
+
+static void rereg_mr__in_mode_log(void **state)
+{
+	(void)state;
+	needs_setting("PINSTAGE_MODE", "log", __func__);
+	rereg_is_recorded("event=pin");
+}
+
+static void rereg_mr__in_mode_deny(void **state)
+{
+	(void)state;
+	needs_setting("PINSTAGE_MODE", "deny", __func__);
+	rereg_is_recorded("event=deny");
+}
+
 static void rereg_mr__bad_arguments(void **state)
 {
 	unsigned char *map = start();
@@ -744,6 +802,8 @@ int main(int argc, char **argv)
 		TEST(rereg_mr__on_demand_moves_to_file),
 		TEST(rereg_mr__read_only_moves_to_file),
 		TEST(rereg_mr__access_is_remembered),
+		TEST(rereg_mr__in_mode_log),
+		TEST(rereg_mr__in_mode_deny),
 		TEST(rereg_mr__bad_arguments),
 		TEST(old_abi__shared_file),
 		TEST(old_kernel__is_not_asked),
