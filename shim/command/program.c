@@ -2,8 +2,10 @@
 #include "command/program.h"
 
 #include <errno.h>
+#include <endian.h>
 #include <fcntl.h>
 #include <link.h>
+#include <linux/capability.h>
 #include <stdbool.h>
 #include <stdint.h>
 #include <stdio.h>
@@ -16,6 +18,7 @@
 #include <unistd.h>
 
 #include "common/cleanup.h"
+#include "common/util.h"
 
 #define SCRIPTS_MOST 5 /* interpreters that are scripts themselves, as the kernel allows */
 #define HEADERS_MOST 512
@@ -70,6 +73,20 @@ static bool no_new_privileges(int fd)
 	       (fstatvfs(fd, &sv) == 0 && sv.f_flag & ST_NOSUID);
 }
 
+/* Whether the kernel sets AT_SECURE because of the file's capabilities: where there is anything
+ * to gain by them. The real user 0 gains nothing. */
+static bool gains_capabilities(int fd)
+{
+	struct vfs_ns_cap_data cap = { 0 };
+	uint32_t permitted = 0;
+
+	if (getuid() == 0 || fgetxattr(fd, "security.capability", &cap, sizeof(cap)) <= 0)
+		return false;
+	for (size_t i = 0; i < ARRAY_SIZE(cap.data); i++)
+		permitted |= cap.data[i].permitted;
+	return permitted || le32toh(cap.magic_etc) & VFS_CAP_FLAGS_EFFECTIVE;
+}
+
 static const char *object_to_privileges(int fd)
 {
 	struct stat st;
@@ -80,7 +97,7 @@ static const char *object_to_privileges(int fd)
 	    ((st.st_mode & (S_ISGID | S_IXGRP)) == (S_ISGID | S_IXGRP) &&
 	     st.st_gid != getgid()))
 		return "is a set-uid or set-gid program, in which the loader preloads nothing";
-	if (fgetxattr(fd, "security.capability", NULL, 0) > 0)
+	if (gains_capabilities(fd))
 		return "has file capabilities, for which the loader ignores what is to be preloaded";
 	return NULL;
 }
