@@ -184,6 +184,7 @@ check-vm:
 
 # A shell in that machine: docs/rdma.md.
 vm-shell:
+	@$(call deps,build demo check)
 	@$(MAKE) --no-print-directory tests
 	@tests/vm/shell $(VMFLAGS)
 

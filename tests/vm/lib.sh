@@ -26,3 +26,14 @@ skip()
 	printf 'skip: %s\n' "$*"
 	exit 77
 }
+
+# Root, or sudo, which asks for a password only where somebody can give one.
+may_be_root()
+{
+	[ "$(id -u)" = 0 ] || sudo -n true 2>/dev/null || { [ -t 0 ] && command -v sudo >/dev/null; }
+}
+
+as_root()
+{
+	if [ "$(id -u)" = 0 ]; then "$@"; else sudo "$@"; fi
+}
