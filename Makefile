@@ -195,7 +195,7 @@ check-quick:
 	@$(RUN_TESTS) --quick $(TESTFLAGS)
 
 bench:
-	@tests/deps build demo bench
+	@$(call deps,build demo bench)
 	@$(MAKE) --no-print-directory all $(BENCH)
 	@BUILD='$(abspath $(BUILD))' tests/bench/run $(BENCHFLAGS)
 
@@ -274,7 +274,7 @@ help:
 	@echo
 	@echo 'SANITIZE=address,undefined  build and test with sanitizers, in build/sanitize'
 	@echo 'WERROR=1                    warnings are errors'
-	@echo 'DEPS=no                     check and demo install nothing: no network, no package manager'
+	@echo 'DEPS=no                     nothing is installed or downloaded: no network, no package manager'
 	@echo 'BUILD=DIR                   another directory for what is built'
 	@echo 'CC, CFLAGS, CPPFLAGS, LDFLAGS as usual'
 
