@@ -8,6 +8,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "common/filesystems.h"
 #include "common/util.h"
 
 const struct option_row option_table[] = {
@@ -91,6 +92,31 @@ static int parse_bytes(const char *text, uint64_t *ret)
 	return 0;
 }
 
+#define FS_NAME(magic, name, local) name,
+#define FS_WORD(magic, name, local) " " name
+
+/* Names with commas between, each with a plus before it or not. One that means nothing here
+ * would silently do nothing. */
+static int parse_filesystems(const char *text)
+{
+	static const char *const name[] = { FILESYSTEMS(FS_NAME) };
+	const char *end;
+	size_t i;
+
+	for (;; text = end + 1) {
+		text += *text == '+';
+		end = strchrnul(text, ',');
+		for (i = 0; i < ARRAY_SIZE(name); i++)
+			if (strlen(name[i]) == (size_t)(end - text) &&
+			    !memcmp(name[i], text, (size_t)(end - text)))
+				break;
+		if (i == ARRAY_SIZE(name))
+			return -EINVAL;
+		if (!*end)
+			return 0;
+	}
+}
+
 int option_parse(enum option_type type, const char *text, void *ret, const char **ret_expected)
 {
 	switch (type) {
@@ -108,6 +134,12 @@ int option_parse(enum option_type type, const char *text, void *ret, const char 
 		if (strcmp(text, "yes") != 0 && strcmp(text, "no") != 0)
 			return -EINVAL;
 		*(bool *)ret = !strcmp(text, "yes");
+		return 0;
+	case OPTION_FILESYSTEMS:
+		*ret_expected = "+NAME,... of" FILESYSTEMS(FS_WORD);
+		if (parse_filesystems(text) < 0)
+			return -EINVAL;
+		*(const char **)ret = text;
 		return 0;
 	case OPTION_TEXT:
 		*ret_expected = "some text";

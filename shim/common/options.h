@@ -29,21 +29,23 @@ enum mode { MODE_STAGE, MODE_LOG, MODE_DENY, MODE_OFF };
 		"and of the control group's limit.") \
 	X(EAGER, eager, TEXT, NULL, "eager", "GLOB", \
 		"Stage files whose path matches one of these globs (separated by colons) when they are " \
-		"mapped, not when they are registered. For files that several processes map.") \
+		"mapped, not when they are registered. For files that several processes map. Globs are " \
+		"free text: one that matches nothing does nothing.") \
 	X(ONLY, only, TEXT, NULL, "only", "GLOB", \
 		"Act only in programs whose executable matches one of these globs (separated by colons).") \
 	X(EXCLUDE, exclude, TEXT, NULL, "exclude", "GLOB", \
 		"Do nothing in programs whose executable matches one of these globs.") \
-	X(FS, fs, TEXT, NULL, "fs", "+NAME,...", \
-		"Further file systems to stage on, by name as in /proc/filesystems. Only for files that " \
-		"no other host maps at the same time.")
+	X(FS, fs, FILESYSTEMS, NULL, "fs", "+NAME,...", \
+		"Further file systems to stage on, by name as in /proc/filesystems; an unknown name is an " \
+		"error. Only for files that no other host maps at the same time.")
 /* clang-format on */
 
-#define OPTION_C_MODE	 enum mode
-#define OPTION_C_TEXT	 const char *
-#define OPTION_C_SECONDS uint64_t
-#define OPTION_C_BYTES	 uint64_t
-#define OPTION_C_FLAG	 bool
+#define OPTION_C_MODE	     enum mode
+#define OPTION_C_TEXT	     const char *
+#define OPTION_C_FILESYSTEMS const char *
+#define OPTION_C_SECONDS     uint64_t
+#define OPTION_C_BYTES	     uint64_t
+#define OPTION_C_FLAG	     bool
 
 struct options {
 #define OPTION_MEMBER(suffix, member, type, ...) OPTION_C_##type member;
@@ -51,7 +53,14 @@ struct options {
 #undef OPTION_MEMBER
 };
 
-enum option_type { OPTION_MODE, OPTION_TEXT, OPTION_SECONDS, OPTION_BYTES, OPTION_FLAG };
+enum option_type {
+	OPTION_MODE,
+	OPTION_TEXT,
+	OPTION_FILESYSTEMS,
+	OPTION_SECONDS,
+	OPTION_BYTES,
+	OPTION_FLAG
+};
 
 struct option_row {
 	const char *variable; /* PINSTAGE_... */

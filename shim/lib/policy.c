@@ -1,42 +1,19 @@
 /* SPDX-License-Identifier: MIT */
 #include "lib/policy.h"
 
-#include <linux/magic.h>
 #include <stdlib.h>
 #include <string.h>
 
+#include "common/filesystems.h"
 #include "common/util.h"
-
-#ifndef XFS_SUPER_MAGIC
-#define XFS_SUPER_MAGIC 0x58465342
-#endif
-#ifndef FUSE_SUPER_MAGIC
-#define FUSE_SUPER_MAGIC 0x65735546
-#endif
-#define CIFS_MAGIC     0xff534d42
-#define SMB2_MAGIC     0xfe534d42
-#define CEPH_MAGIC     0x00c36400
-#define BCACHEFS_MAGIC 0xca451a4e
 
 static const struct {
 	long type;
 	const char *name;
-	bool local; /* no other host can map the file */
+	bool local;
 } fs[] = {
-	{ EXT4_SUPER_MAGIC, "ext4", true },
-	{ XFS_SUPER_MAGIC, "xfs", true },
-	{ BTRFS_SUPER_MAGIC, "btrfs", true },
-	{ F2FS_SUPER_MAGIC, "f2fs", true },
-	{ OVERLAYFS_SUPER_MAGIC, "overlay", true },
-	{ BCACHEFS_MAGIC, "bcachefs", false },
-	{ TMPFS_MAGIC, "tmpfs", false },
-	{ RAMFS_MAGIC, "ramfs", false },
-	{ HUGETLBFS_MAGIC, "hugetlbfs", false },
-	{ NFS_SUPER_MAGIC, "nfs", false },
-	{ CIFS_MAGIC, "cifs", false },
-	{ SMB2_MAGIC, "smb3", false },
-	{ CEPH_MAGIC, "ceph", false },
-	{ FUSE_SUPER_MAGIC, "fuse", false },
+#define FS_ROW(magic, name, local) { magic, name, local },
+	FILESYSTEMS(FS_ROW)
 };
 
 enum piece_kind policy_classify(const struct vma *v, const char *path)
@@ -104,7 +81,8 @@ static bool listed(const char *list, const char *name)
 bool policy_fs_allowed(long f_type, const char *extra)
 {
 	for (size_t i = 0; i < ARRAY_SIZE(fs); i++)
-		if (fs[i].type == f_type)
-			return fs[i].local || (extra && listed(extra, fs[i].name));
+		if (fs[i].type == f_type &&
+		    (fs[i].local || (extra && listed(extra, fs[i].name))))
+			return true;
 	return false;
 }

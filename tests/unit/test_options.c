@@ -50,16 +50,15 @@ static void default__as_in_the_manual(void **state)
 
 static void set__only_its_own_member(void **state)
 {
-	static const char *const text[] = { [OPTION_MODE] = "off",
-					    [OPTION_TEXT] = "t",
-					    [OPTION_SECONDS] = "7",
-					    [OPTION_BYTES] = "9",
-					    [OPTION_FLAG] = "yes" };
-	static const size_t size[] = { [OPTION_MODE] = sizeof(enum mode),
-				       [OPTION_TEXT] = sizeof(char *),
-				       [OPTION_SECONDS] = sizeof(uint64_t),
-				       [OPTION_BYTES] = sizeof(uint64_t),
-				       [OPTION_FLAG] = sizeof(bool) };
+	static const char *const text[] = {
+		[OPTION_MODE] = "off",	[OPTION_TEXT] = "t",  [OPTION_FILESYSTEMS] = "+nfs",
+		[OPTION_SECONDS] = "7", [OPTION_BYTES] = "9", [OPTION_FLAG] = "yes"
+	};
+	static const size_t size[] = {
+		[OPTION_MODE] = sizeof(enum mode),     [OPTION_TEXT] = sizeof(char *),
+		[OPTION_FILESYSTEMS] = sizeof(char *), [OPTION_SECONDS] = sizeof(uint64_t),
+		[OPTION_BYTES] = sizeof(uint64_t),     [OPTION_FLAG] = sizeof(bool)
+	};
 	const char *expected;
 
 	(void)state;
@@ -124,6 +123,29 @@ static void text__keeps_the_pointer(void **state)
 	refused("PINSTAGE_LOG", "");
 	refused("PINSTAGE_LOG_ARGS", "");
 	refused("PINSTAGE_LOG_ARGS", "true");
+}
+
+static void filesystems__known_names(void **state)
+{
+	static const char *const good[] = { "nfs",  "+nfs",	"+nfs,+fuse",	  "fuse,nfs4",
+					    "ext4", "+fuseblk", "tmpfs,+bcachefs" };
+	static const char *const bad[] = { "",	     "+",	   ",",	   "nfs,",
+					   ",nfs",   "++nfs",	   "nfs ", "NFS",
+					   "nfsx",   "+nosuchfs",  "+nf",  "+nfs;ceph",
+					   "+nfs,+", "garbage %s", ":::",  "[" };
+	const char *expected;
+	struct options o;
+
+	(void)state;
+	for (size_t i = 0; i < ARRAY_SIZE(good); i++) {
+		if (option_set(&o, row_of("PINSTAGE_FS"), good[i], &expected) != 0)
+			fail_msg("'%s' is refused", good[i]);
+		assert_ptr_equal(o.fs, good[i]);
+	}
+	for (size_t i = 0; i < ARRAY_SIZE(bad); i++)
+		refused("PINSTAGE_FS", bad[i]);
+	(void)option_set(&o, row_of("PINSTAGE_FS"), "", &expected);
+	assert_non_null(strstr(expected, " nfs "));
 }
 
 static void seconds__understood(void **state)
@@ -317,6 +339,7 @@ static const struct CMUnitTest tests[] = {
 	cmocka_unit_test(set__only_its_own_member),
 	cmocka_unit_test(mode__names),
 	cmocka_unit_test(text__keeps_the_pointer),
+	cmocka_unit_test(filesystems__known_names),
 	cmocka_unit_test(seconds__understood),
 	cmocka_unit_test(seconds__refused),
 	cmocka_unit_test(bytes__understood),

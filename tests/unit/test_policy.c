@@ -101,12 +101,12 @@ static void fs__names(void **state)
 
 static void fs__added_by_whole_names_only(void **state)
 {
-	static const char *const yes[] = { "nfs",	 "+nfs",      "+nfs,+fuse",
-					   "+fuse,+nfs", "fuse,nfs",  ",nfs",
-					   "nfs,",	 "+,+nfs",    ",,,nfs,,,",
-					   "+nfsx,+nfs", "+xnfs,nfs", "+nf,nfs,+x" };
+	static const char *const yes[] = {
+		"nfs",	  "+nfs",      "+nfs,+fuse", "+fuse,+nfs", "fuse,nfs",	 ",nfs", "nfs,",
+		"+,+nfs", ",,,nfs,,,", "+nfsx,+nfs", "+xnfs,nfs",  "+nf,nfs,+x", "+nfs4"
+	};
 	static const char *const no[] = {
-		"",	 "+",	",",	 "+nf",	 "nfs4", "+xnfs",
+		"",	 "+",	",",	 "+nf",	 "nfs3", "+xnfs",
 		"n,f,s", "NFS", "++nfs", "nfs ", " nfs", "+nfs;fuse"
 	};
 
