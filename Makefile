@@ -188,7 +188,8 @@ vm-shell:
 	@$(MAKE) --no-print-directory tests
 	@tests/vm/shell $(VMFLAGS)
 
-# For the inner loop: no other compilers, no valgrind, no fio matrix, ext4 and tmpfs only.
+# For the inner loop: ext4 and tmpfs only, no valgrind, and not the scripts that say "quick: no" (other
+# compilers, the package, what tests/crash/ breaks, the virtual machine).
 check-quick:
 	@$(call deps,build demo check)
 	@$(MAKE) --no-print-directory tests
@@ -223,6 +224,7 @@ lint:
 		-D__x86_64__ -D__LP64__ -D_GNU_SOURCE -Iinclude -Ishim -Itests/lib $(filter %.c,$(C_FILES))
 	shellcheck -x -P SCRIPTDIR $(SCRIPTS)
 	$(if $(MAN_PAGES),mandoc -T lint -W warning $(MAN_PAGES))
+	man/update --check
 
 install: all
 	install -d $(DESTDIR)$(PREFIX)/bin $(DESTDIR)$(libdir)/pinstage $(DESTDIR)$(pkgconfigdir) \
