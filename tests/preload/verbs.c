@@ -224,6 +224,18 @@ static void reg_mr__relaxed_ordering_and_zero_based(void **state)
 	use(mr, map);
 }
 
+static void reg_mr__huge_pages(void **state)
+{
+	const unsigned access = WRITES | IBV_ACCESS_HUGETLB;
+	unsigned char *map = start();
+	struct ibv_mr *mr = ibv_reg_mr(pd, map, SIZE, access);
+
+	(void)state;
+	must_stage(result(mr));
+	assert_int_equal(double_last_access(), access);
+	use(mr, map);
+}
+
 /* On-demand memory is not pinned, and all of the address space can be such an MR. */
 static void reg_mr__on_demand_passes(void **state)
 {
@@ -782,6 +794,7 @@ int main(int argc, char **argv)
 		TEST(reg_mr_ex__shared_file),
 		TEST(reg_mr_ex__dmabuf_passes),
 		TEST(reg_mr__relaxed_ordering_and_zero_based),
+		TEST(reg_mr__huge_pages),
 		TEST(reg_mr__on_demand_passes),
 		TEST(reg_mr__part_of_mapping),
 		TEST(reg_mr__many_over_one_mapping),
