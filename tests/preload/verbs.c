@@ -1,14 +1,13 @@
 // SPDX-License-Identifier: MIT
 /*
  * RDMA's ways to register memory, on a double of libibverbs that pins as the kernel lets it
- * (tests/double). The real thing is in tests/rdma, which needs a virtual machine.
+ * (tests/double). Programs that are not linked to it: verbs_plugin.c. The real thing is in
+ * tests/rdma, which needs a virtual machine.
  */
 #include "testlib.h"
 #include "double.h"
 
-#include <dlfcn.h>
 #include <inttypes.h>
-#include <libgen.h>
 
 #undef ibv_reg_mr
 #undef ibv_reg_mr_iova
@@ -695,7 +694,7 @@ static void rereg_mr__bad_arguments(void **state)
 	assert_not_staged();
 }
 
-/* ---- the older ABI, plugins, kernels that refuse nothing ---- */
+/* ---- the older ABI, kernels that refuse nothing ---- */
 
 struct double_old_mr *old_reg_mr(struct double_old_pd *pd, void *addr, size_t length,
 				 int access);
@@ -755,35 +754,6 @@ static void old_kernel__deny(void **state)
 	assert_true(log_has("event=deny", "call=ibv_reg_mr"));
 }
 
-/* The double is the program's own library here, too; the namespace of the plugin is what
- * counts. */
-static void plugin__opened_locally(void **state)
-{
-	int (*plugin)(void *addr, size_t len, const void *from);
-	unsigned char *map, *content = malloc(SIZE);
-	char *path = NULL, exe[4096];
-	void *lib;
-	ssize_t n = readlink("/proc/self/exe", exe, sizeof(exe) - 1);
-
-	(void)state;
-	assert_true(n > 0);
-	exe[n] = '\0';
-	assert_true(asprintf(&path, "%s/../double/plugin.so", dirname(exe)) > 0);
-	make_file("data", SIZE);
-	map = map_file("data", SIZE);
-	fill(content, SIZE, 0, DEVICE);
-	lib = dlopen(path, RTLD_NOW | RTLD_LOCAL);
-	if (!lib)
-		fail_test("%s\n", dlerror());
-	*(void **)&plugin = dlsym(lib, "plugin_register_and_write");
-	assert_non_null(plugin);
-	must_stage(-plugin(map, SIZE, content));
-	assert_int_equal(munmap(map, SIZE), 0);
-	assert_in_file("data", 0, SIZE, DEVICE);
-	assert_staged();
-	free(content);
-}
-
 int main(int argc, char **argv)
 {
 	static const struct test cases[] = {
@@ -821,7 +791,6 @@ int main(int argc, char **argv)
 		TEST(old_abi__shared_file),
 		TEST(old_kernel__is_not_asked),
 		TEST(old_kernel__deny),
-		TEST(plugin__opened_locally),
 		{ 0 },
 	};
 
