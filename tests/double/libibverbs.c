@@ -114,8 +114,14 @@ struct ibv_pd *ibv_alloc_pd(struct ibv_context *context)
 	return pd;
 }
 
+/* What still uses it keeps it, as in the kernel. */
 int ibv_dealloc_pd(struct ibv_pd *pd)
 {
+	struct double_context *c = (struct double_context *)pd->context;
+
+	for (struct double_mr *m = c->mrs; m; m = m->next)
+		if (m->mr.pd == pd)
+			return EBUSY;
 	free(pd);
 	return 0;
 }

@@ -323,6 +323,27 @@ static void close_device__with_mrs_left(void **state)
 	assert_in_file("data", 0, SIZE, DEVICE);
 }
 
+static void dealloc_pd__with_an_mr_left(void **state)
+{
+	unsigned char *map = start();
+	struct ibv_pd *other = ibv_alloc_pd(context);
+	struct ibv_mr *mr = ibv_reg_mr(pd, map, SIZE, WRITES);
+
+	(void)state;
+	assert_int_equal(ibv_dealloc_pd(other), 0);
+	if (kernel_refuses() && !with_shim()) {
+		/* The MR that was refused, and tried first with the shim, is none. */
+		assert_int_equal(result(mr), -EFAULT);
+		assert_int_equal(ibv_dealloc_pd(pd), 0);
+		return;
+	}
+	assert_non_null(mr);
+	assert_int_equal(ibv_dealloc_pd(pd), EBUSY);
+	use(mr, map); /* it is what it was, and goes in the end */
+	assert_int_equal(ibv_dealloc_pd(pd), 0);
+	assert_int_equal(ibv_close_device(context), 0);
+}
+
 /* The original's errors are the program's: nothing is repeated, nothing is said. */
 static void reg_mr__other_errors(void **state)
 {
@@ -770,6 +791,7 @@ int main(int argc, char **argv)
 		TEST(reg_mr__many_over_one_mapping),
 		TEST(reg_mr__two_mappings_of_one_file),
 		TEST(close_device__with_mrs_left),
+		TEST(dealloc_pd__with_an_mr_left),
 		TEST(reg_mr__other_errors),
 		TEST(reg_mr__refused_after_staging),
 		TEST(reg_mr__not_mapped),
