@@ -381,5 +381,12 @@ int main(int argc, char **argv)
 	       "%lu stored, %lu exchanges; %u times program and keeper together with loss of what "
 	       "was not confirmed\n",
 	       rounds, program_kills, keeper_kills, confirmed, stored, swaps, lost_both);
+	/* Where the time was up: even a busy machine does several rounds in ten seconds. */
+	if (program_kills + keeper_kills < kills &&
+	    (rounds < seconds / 10 || !(program_kills + keeper_kills) || !confirmed ||
+	     swaps < 1 + rounds / 10)) {
+		printf("that is too little for %u seconds\n", seconds);
+		return 1;
+	}
 	return 0;
 }

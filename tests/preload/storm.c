@@ -157,7 +157,8 @@ static void threads__lose_no_store(void **state)
 						 reader, preader, preader, direct };
 	pthread_t thread[ARRAY_SIZE(role)];
 	unsigned long swaps = 0, sum = 0;
-	const char *seconds = getenv("STORM_SECONDS");
+	const char *given = getenv("STORM_SECONDS");
+	const unsigned long seconds = given ? strtoul(given, NULL, 10) : SECONDS;
 	struct io_uring ring;
 	uint64_t until;
 	int fd;
@@ -180,8 +181,7 @@ static void threads__lose_no_store(void **state)
 	for (size_t i = 0; i < ARRAY_SIZE(role); i++)
 		assert_int_equal(
 			pthread_create(&thread[i], NULL, role[i], i % 2 ? alias : range), 0);
-	for (until = now_ms() + 1000 * (seconds ? strtoul(seconds, NULL, 10) : SECONDS);
-	     now_ms() < until && !errors; swaps++)
+	for (until = now_ms() + 1000 * seconds; now_ms() < until && !errors; swaps++)
 		stage_and_give_back(&ring);
 	stop = true;
 	for (size_t i = 0; i < ARRAY_SIZE(role); i++)
@@ -198,7 +198,11 @@ static void threads__lose_no_store(void **state)
 		sum += value;
 	}
 	assert_int_equal(sum, adds);
-	assert_true(swaps > 0 && copies > 0);
+	assert_true(copies > 0);
+	/* A busy machine does several in a second. */
+	if (swaps < seconds / 2 || swaps == 0)
+		fail_test("staged and given back %lu times only in %lu seconds\n", swaps,
+			  seconds);
 	print_message(
 		"%lu times staged and given back under %lu additions, %lu preads, %lu direct reads\n",
 		swaps, adds, copies, direct_copies);
