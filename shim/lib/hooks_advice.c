@@ -66,10 +66,11 @@ int on_munlockall(void)
 	return WITHOUT_CURTAIN(0, SIZE_MAX / 2, real.munlockall());
 }
 
-/* What the mapping remembers. */
+/* What the mapping remembers: neighbours that differ in it are two. */
 static bool sticks(int advice)
 {
-	return advice == MADV_DONTFORK || advice == MADV_DOFORK || advice == MADV_DONTDUMP ||
+	return advice == MADV_NORMAL || advice == MADV_RANDOM || advice == MADV_SEQUENTIAL ||
+	       advice == MADV_DONTFORK || advice == MADV_DOFORK || advice == MADV_DONTDUMP ||
 	       advice == MADV_DODUMP || advice == MADV_HUGEPAGE || advice == MADV_NOHUGEPAGE;
 }
 
