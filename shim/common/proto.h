@@ -69,16 +69,17 @@ enum msg_type {
 #define STATUS_PAGE 64 /* what fits a socket whose other end reads late */
 #define USERS_PAGE  63 /* process IDs, four bytes each, in msg.text */
 
-/* Flags of SYNC: */
-#define FATE_SHARED                                                                  \
-	1U /* answers to HELLO, last one to STATUS: whatever ends the program in one \
-	    * stroke may end the keeper, too */
-#define SYNC_DURABLE  1U /* on the device before the answer, not only in the file */
-#define SYNC_OTHERS   2U /* the client has nothing of it: nothing staged is no error */
+/* Flags of HELLO: */
+#define CLIENT_UNFILTERED 1U /* no filter is on the client's system calls (seccomp) */
+/* Of the answer to HELLO, and of the last one to STATUS: */
+#define FATE_SHARED	  1U /* whatever ends the program in one stroke may end the keeper, too */
+/* Of SYNC: */
+#define SYNC_DURABLE	  1U /* on the device before the answer, not only in the file */
+#define SYNC_OTHERS	  2U /* the client has nothing of it: nothing staged is no error */
 /* Of JOIN: */
-#define JOIN_BREAK    1U /* what is being filled takes too long: it is broken off */
+#define JOIN_BREAK	  1U /* what is being filled takes too long: it is broken off */
 /* Of RELEASE: */
-#define RELEASE_VISIT 1U /* the client only wrote: nothing is synced before the answer */
+#define RELEASE_VISIT	  1U /* the client only wrote: nothing is synced before the answer */
 
 struct msg {
 	uint32_t magic;

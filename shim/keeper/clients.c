@@ -72,15 +72,18 @@ static struct client *client_find(uint64_t token)
 	return NULL;
 }
 
-/* A program with a small hard limit on descriptors made a keeper that has it, too. It leaves
- * for the first client that could start a better one, unless somebody needs it now. */
+/* A program with a small hard limit on descriptors, or with a filter on system calls, made a
+ * keeper that has it, too. It leaves for the first client that could start a better one, unless
+ * somebody needs it now. */
 bool should_leave(const struct msg *m)
 {
 	const uint64_t plenty = 1024;
+	const bool more_files = keeper.files < plenty && m->len > keeper.files;
+	const bool unfiltered = keeper.filtered && m->flags & CLIENT_UNFILTERED;
 	struct segment *g;
 	struct stage *s;
 
-	if (keeper.files >= plenty || m->len <= keeper.files)
+	if (!more_files && !unfiltered)
 		return keeper.leaving;
 	LIST_FOREACH(s, &keeper.stages, link)
 		LIST_FOREACH(g, &s->segments, link)

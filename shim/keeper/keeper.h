@@ -148,6 +148,7 @@ struct keeper {
 	int event;	   /* eventfd: tells the main thread that something changed */
 	unsigned conversations;
 	uint64_t files;	     /* descriptors that we may have */
+	bool filtered;	     /* not every system call may be allowed (seccomp) */
 	bool leaving;	     /* for somebody who may have more */
 	bool durable_passes; /* we are to end: on the device, not only in the file */
 };

@@ -5,6 +5,7 @@
 #include <fcntl.h>
 #include <getopt.h>
 #include <linux/mempolicy.h>
+#include <pthread.h>
 #include <sched.h>
 #include <signal.h>
 #include <stdarg.h>
@@ -207,6 +208,25 @@ static int begin(struct guardian *g, int ready)
 	return -1;
 }
 
+static void *nothing(void *arg)
+{
+	return arg;
+}
+
+/* A system call filter that we inherited may not allow what clients would wait for, for ever.
+ */
+static int try_calls(void)
+{
+	pthread_t thread;
+	int err = pthread_create(&thread, NULL, nothing, NULL);
+
+	if (!err)
+		err = pthread_join(thread, NULL);
+	if (!err && fdatasync(-1) < 0 && errno != EBADF)
+		err = errno;
+	return -err;
+}
+
 static int work(struct guardian *g)
 {
 	struct rlimit files;
@@ -214,6 +234,7 @@ static int work(struct guardian *g)
 
 	openlog("pinstage-keeper", LOG_PID, LOG_DAEMON);
 	keeper.files = getrlimit(RLIMIT_NOFILE, &files) == 0 ? files.rlim_cur : 0;
+	keeper.filtered = prctl(PR_GET_SECCOMP) != 0;
 	/* Random, so that a client of an earlier keeper cannot mean what we have now. */
 	if (getrandom(&keeper.instance, sizeof(keeper.instance), 0) < 0 || !keeper.instance)
 		keeper.instance = now_ms() | 1;
@@ -273,6 +294,12 @@ int main(int argc, char **argv)
 	if (optind < argc) {
 		usage(stderr);
 		return 2;
+	}
+	err = try_calls();
+	if (err) {
+		fprintf(stderr, "pinstage-keeper: cannot start a thread, or sync: %s\n",
+			strerror(-err));
+		return 1;
 	}
 	if (!inherited) {
 		g.listener = activation_listener();

@@ -8,6 +8,7 @@
 #include <stdatomic.h>
 #include <stdbool.h>
 #include <stdlib.h>
+#include <sys/prctl.h>
 #include <sys/random.h>
 #include <sys/resource.h>
 #include <unistd.h>
@@ -88,6 +89,7 @@ static int hello(int fd, uint64_t *ret_instance, enum reason *ret_why)
 	m.arg[3] = process_token();
 	m.len = getrlimit(RLIMIT_NOFILE, &files) == 0 ? files.rlim_max : 0;
 	m.run = run_id;
+	m.flags = prctl(PR_GET_SECCOMP) == 0 ? CLIENT_UNFILTERED : 0;
 	err = msg_send(fd, &m, NULL, 0);
 	if (!err && poll(&p, 1, HELLO_TIMEOUT_MS) <= 0)
 		err = -ETIMEDOUT;

@@ -1,0 +1,111 @@
+// SPDX-License-Identifier: MIT
+/*
+ * confined FILE SIZE STEP...
+ *
+ * A program that changes what it may do. Maps FILE and does what it is told, in turn:
+ *
+ *   register    the mapping as a fixed buffer; prints `registered` or `refused: ERROR`
+ *   store       into all of it
+ *   sync        msync(); prints `synced` or its error
+ *   setuid      becomes nobody, for good
+ *   chroot      into the working directory
+ *   deny:NAME   from here on the system call NAME fails with EPERM (a seccomp filter)
+ */
+#include <linux/filter.h>
+#include <linux/seccomp.h>
+#include <stddef.h>
+#include <sys/prctl.h>
+#include <sys/syscall.h>
+
+#include "testlib.h"
+
+#define NOBODY 65534
+
+static const struct {
+	const char *name;
+	long number;
+} calls[] = {
+	{ "clone", SYS_clone },
+	{ "clone3", SYS_clone3 },
+	{ "execve", SYS_execve },
+	{ "fanotify_init", SYS_fanotify_init },
+	{ "fdatasync", SYS_fdatasync },
+	{ "memfd_create", SYS_memfd_create },
+	{ "process_vm_readv", SYS_process_vm_readv },
+	{ "socket", SYS_socket },
+	{ "userfaultfd", SYS_userfaultfd },
+};
+
+static void must(int ret, const char *what)
+{
+	if (ret < 0) {
+		perror(what);
+		exit(2);
+	}
+}
+
+static void deny(const char *name)
+{
+	size_t i = 0;
+
+	while (i < ARRAY_SIZE(calls) && strcmp(calls[i].name, name) != 0)
+		i++;
+	if (i == ARRAY_SIZE(calls)) {
+		fprintf(stderr, "confined: what is %s?\n", name);
+		exit(2);
+	}
+	struct sock_filter filter[] = {
+		BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, nr)),
+		BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, (unsigned)calls[i].number, 0, 1),
+		BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ERRNO | EPERM),
+		BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW),
+	};
+	struct sock_fprog program = { ARRAY_SIZE(filter), filter };
+
+	must(prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0), "no_new_privs");
+	must(prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &program, 0, 0), "seccomp");
+}
+
+static void say(const char *what)
+{
+	puts(what);
+	fflush(stdout);
+}
+
+int main(int argc, char **argv)
+{
+	size_t size = argc > 2 ? strtoul(argv[2], NULL, 10) : 0;
+	struct io_uring ring;
+	unsigned char *map;
+	int fd, ret;
+
+	if (argc < 4)
+		return 2;
+	fd = open(argv[1], O_RDWR | O_CLOEXEC);
+	map = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+	if (fd < 0 || map == MAP_FAILED || io_uring_queue_init(4, &ring, 0) < 0)
+		return 2;
+	for (int i = 3; i < argc; i++) {
+		if (strcmp(argv[i], "register") == 0) {
+			ret = register_one(&ring, map, size);
+			if (ret < 0)
+				printf("refused: ");
+			say(ret < 0 ? strerror(-ret) : "registered");
+		} else if (strcmp(argv[i], "store") == 0) {
+			fill(map, size, 0, DEVICE);
+		} else if (strcmp(argv[i], "sync") == 0) {
+			say(msync(map, size, MS_SYNC) < 0 ? strerror(errno) : "synced");
+		} else if (strcmp(argv[i], "setuid") == 0) {
+			must(setgid(NOBODY), "setgid");
+			must(setuid(NOBODY), "setuid");
+		} else if (strcmp(argv[i], "chroot") == 0) {
+			must(chroot("."), "chroot");
+		} else if (strncmp(argv[i], "deny:", 5) == 0) {
+			deny(argv[i] + 5);
+		} else {
+			fprintf(stderr, "confined: what is %s?\n", argv[i]);
+			return 2;
+		}
+	}
+	return 0;
+}
