@@ -17,10 +17,14 @@
 #include "command/doctor.h"
 #include "command/format.h"
 #include "common/cleanup.h"
+#include "common/vmas.h"
 #include "lib/policy.h"
 
 #ifndef UFFD_USER_MODE_ONLY
 #define UFFD_USER_MODE_ONLY 1
+#endif
+#ifndef MADV_COLLAPSE
+#define MADV_COLLAPSE 25
 #endif
 
 static void kernel(struct findings *f)
@@ -122,6 +126,75 @@ static void sealing(struct findings *f)
 		     strerror(errno));
 }
 
+static void lookup(struct findings *f)
+{
+	const int err = vmas_can_ask();
+
+	if (!err)
+		find(f, FINDING_OK, "lookup", "PROCMAP_QUERY works|");
+	else
+		find(f, FINDING_NOTE, "lookup",
+		     "PROCMAP_QUERY does not work: %s; it is there from Linux 6.11 on|a refused "
+		     "registration reads all of /proc/self/maps instead, which takes longer the more "
+		     "mappings a program has",
+		     strerror(-err));
+}
+
+static size_t huge_page_size(void)
+{
+	FILE *file = fopen("/sys/kernel/mm/transparent_hugepage/hpage_pmd_size", "re");
+	size_t size = 0;
+
+	if (file) {
+		if (fscanf(file, "%zu", &size) != 1)
+			size = 0;
+		fclose(file);
+	}
+	return size;
+}
+
+/* 0 if one page's worth of a memfd can be made huge, -errno if not. */
+static int collapse(size_t size)
+{
+	cleanup_fd int fd = memfd_create("pinstage:doctor", MFD_CLOEXEC);
+	char *room, *at;
+	int err = 0;
+
+	if (fd < 0 || ftruncate(fd, (off_t)size) < 0)
+		return -errno;
+	room = mmap(NULL, 2 * size, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	if (room == MAP_FAILED)
+		return -errno;
+	at = (char *)(((uintptr_t)room + size - 1) & ~(uintptr_t)(size - 1));
+	if (mmap(at, size, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_FIXED, fd, 0) ==
+	    MAP_FAILED) {
+		err = -errno;
+	} else {
+		memset(at, 1, size);
+		if (madvise(at, size, MADV_COLLAPSE) < 0)
+			err = -errno;
+	}
+	munmap(room, 2 * size);
+	return err;
+}
+
+static void huge_pages(struct findings *f)
+{
+	const size_t size = huge_page_size();
+	const int err = size ? collapse(size) : -EOPNOTSUPP;
+
+	if (!err)
+		find(f, FINDING_OK, "hugepages",
+		     "MADV_COLLAPSE works on staged memory|pinstage itself does not use it; a program "
+		     "that calls it on a staged range between two registrations makes the later ones "
+		     "cheaper");
+	else
+		find(f, FINDING_NOTE, "hugepages",
+		     "MADV_COLLAPSE does not work: %s|staged memory stays in small pages, and large "
+		     "registrations take the longer for it; nothing else follows",
+		     size ? strerror(-err) : "this kernel has no transparent huge pages");
+}
+
 static void reach_keeper(struct findings *f)
 {
 	enum reason why;
@@ -171,6 +244,8 @@ void doctor_machine(struct findings *f)
 	locked_memory(f);
 	userfault(f);
 	sealing(f);
+	lookup(f);
+	huge_pages(f);
 	reach_keeper(f);
 	preload_file(f);
 }

@@ -65,4 +65,7 @@ int vmas_scan(const char *from, char *buf, size_t size,
 int vmas_between(uintptr_t start, uintptr_t end, char *buf, size_t size,
 		 int (*each)(const struct vma *v, const char *path, void *arg), void *arg);
 
+/* Does the kernel answer for one address (PROCMAP_QUERY)? 0, or -errno of its refusal. */
+int vmas_can_ask(void);
+
 #endif

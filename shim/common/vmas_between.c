@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 #include <errno.h>
 #include <fcntl.h>
+#include <limits.h>
 #include <string.h>
 #include <sys/ioctl.h>
 
@@ -87,6 +88,19 @@ int vmas_between(uintptr_t start, uintptr_t end, char *buf, size_t size,
 		err = each(&v, buf, arg);
 		rest.start = v.end;
 	}
+	sys_close(fd);
+	return err;
+}
+
+int vmas_can_ask(void)
+{
+	char name[PATH_MAX];
+	struct vma v;
+	int fd = open(VMAS_MAPS, O_RDONLY | O_CLOEXEC), err;
+
+	if (fd < 0)
+		return -errno;
+	err = ask(fd, (uintptr_t)&v, name, sizeof(name), &v);
 	sys_close(fd);
 	return err;
 }
