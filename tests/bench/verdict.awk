@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: MIT
 # From the measurements ("question variant value") and the questions: the table on standard output,
-# and the same as JSON in the file `json`.
+# and the same as JSON in the file `json`. `asked`: the programs that were run, " hooks whole "; `cut`:
+# those of them that did not end within their time, " fio(110s) ".
 
 function trim(s) {
 	gsub(/^[ \t]+|[ \t]+$/, "", s)
@@ -41,7 +42,17 @@ function holds(bound, quotient, difference, value,    limit) {
 	return bound ~ /^>/ ? quotient >= limit + 0 : quotient <= limit + 0
 }
 
-FNR == NR {
+# A row of both; numbers that are not there are null.
+function row(q, var, ref, bound, left, right, quotient, verdict, m, r, x, met) {
+	printf "%-17s %-5s %-28s %-28s %9s  %-11s %s\n", q, trim($2), left, right, quotient, bound, verdict
+	printf "%s{\"question\":\"%s\",\"text\":\"%s\",\"unit\":\"%s\",\"variant\":\"%s\",\"median\":%s,", rows++ ? "," : "",
+		q, trim($6), trim($2), var, m > json
+	printf "\"compared_with\":\"%s\",\"reference\":%s,\"quotient\":%s,\"bound\":\"%s\",\"met\":%s}", ref, r, x, bound,
+		met > json
+}
+
+# The measurements may be none at all, so that NR == FNR would hold for the questions, too.
+FILENAME == ARGV[1] {
 	values[$1, $2] = values[$1, $2] " " $3
 	next
 }
@@ -54,27 +65,36 @@ FNR == 1 {
 	printf "{\"kernel\":\"%s\",\"cpus\":%d,\"file_system\":\"%s\",\"rows\":[", kernel, cpus, fs > json
 }
 
-/^#/ || NF < 6 { next }
+/^\[/ {
+	program = trim($1)
+	gsub(/[][]/, "", program)
+	next
+}
+
+/^#/ || NF < 6 || index(asked, " " program " ") == 0 { next }
 
 {
 	q = trim($1); var = trim($3); ref = trim($4); bound = trim($5)
-	if (!((q, var) in values) || (ref != "-" && !((q, ref) in values)))
+	left = var ": " (((q, var) in values) ? figure(q SUBSEP var) : "-")
+	right = ref == "-" ? "" : ref ": " (((q, ref) in values) ? figure(q SUBSEP ref) : "-")
+	if (!((q, var) in values) || (ref != "-" && !((q, ref) in values))) {
+		unknown++
+		row(q, var, ref, bound, left, right, "", "no figure", "null", "null", "null", "null")
 		next
+	}
 	m = median(q SUBSEP var)
 	r = ref == "-" ? 0 : median(q SUBSEP ref)
 	x = r ? m / r : 0
 	ok = holds(bound, x, m - r, m)
 	missed += !ok
-	printf "%-17s %-5s %-28s %-28s %9s  %-11s %s\n", q, trim($2), var ": " figure(q SUBSEP var),
-		ref == "-" ? "" : ref ": " figure(q SUBSEP ref), r ? sprintf("%.3f", x) : "", bound,
-		ok ? "met" : "MISSED"
-	printf "%s{\"question\":\"%s\",\"text\":\"%s\",\"unit\":\"%s\",\"variant\":\"%s\",\"median\":%.6g,", rows++ ? "," : "",
-		q, trim($6), trim($2), var, m > json
-	printf "\"compared_with\":\"%s\",\"reference\":%.6g,\"quotient\":%.6g,\"bound\":\"%s\",\"met\":%s}", ref, r, x, bound,
-		ok ? "true" : "false" > json
+	row(q, var, ref, bound, left, right, r ? sprintf("%.3f", x) : "", ok ? "met" : "MISSED",
+		sprintf("%.6g", m), sprintf("%.6g", r), sprintf("%.6g", x), ok ? "true" : "false")
 }
 
 END {
-	printf "]}\n" > json
-	printf "%d questions, %d missed\n", rows, missed
+	gsub(/^ | $/, "", cut)
+	printf "],\"cut\":\"%s\"}\n", cut > json
+	printf "%d questions, %d missed, %d without a figure\n", rows, missed, unknown
+	if (cut != "")
+		printf "not ended within the time given: %s\n", cut
 }
