@@ -1,15 +1,22 @@
 /* SPDX-License-Identifier: MIT */
-/* What a call costs that concerns nobody: nanoseconds of the processor per call, one line each.
- * Run with the library preloaded and without, in turn, by tests/bench/run. */
+/*
+ * What a call costs that concerns nobody: nanoseconds of the processor per call, one line each.
+ * Run with the library preloaded and without, in turn, by tests/bench/run.
+ *
+ *   hooks [FILE]
+ *
+ * FILE: reads and writes this one, and a socket, instead.
+ */
 #include <fcntl.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <sys/mman.h>
+#include <sys/socket.h>
 #include <sys/syscall.h>
 #include <time.h>
 #include <unistd.h>
 
-static int zero, null;
+static int zero, null, file, sock[2];
 
 static void do_read(void)
 {
@@ -41,6 +48,26 @@ static void do_mmap(void)
 	munmap(p, 65536);
 }
 
+static void do_file_read(void)
+{
+	char c;
+
+	(void)!pread(file, &c, 1, 0);
+}
+
+static void do_file_write(void)
+{
+	(void)!pwrite(file, "x", 1, 0);
+}
+
+static void do_socket(void)
+{
+	char c;
+
+	(void)!write(sock[0], "x", 1);
+	(void)!read(sock[1], &c, 1);
+}
+
 static double cpu_ns(void)
 {
 	struct timespec t;
@@ -49,26 +76,45 @@ static double cpu_ns(void)
 	return (double)t.tv_sec * 1e9 + (double)t.tv_nsec;
 }
 
-int main(void)
+struct test {
+	const char *name;
+	void (*call)(void);
+	unsigned n;
+};
+
+static void run(const struct test *test, size_t n)
 {
-	static const struct {
-		const char *name;
-		void (*call)(void);
-		unsigned n;
-	} test[] = { { "read", do_read, 100000 },
-		     { "write", do_write, 100000 },
-		     { "close", do_close, 100000 },
-		     { "syscall", do_syscall, 100000 },
-		     { "mmap+munmap", do_mmap, 10000 } };
 	double begun;
 
-	zero = open("/dev/zero", O_RDONLY | O_CLOEXEC);
-	null = open("/dev/null", O_WRONLY | O_CLOEXEC);
-	for (size_t i = 0; i < sizeof(test) / sizeof(test[0]); i++) {
+	for (size_t i = 0; i < n; i++) {
 		begun = cpu_ns();
 		for (unsigned k = 0; k < test[i].n; k++)
 			test[i].call();
 		printf("%s %.2f\n", test[i].name, (cpu_ns() - begun) / test[i].n);
 	}
+}
+
+int main(int argc, char **argv)
+{
+	static const struct test nobody[] = { { "read", do_read, 100000 },
+					      { "write", do_write, 100000 },
+					      { "close", do_close, 100000 },
+					      { "syscall", do_syscall, 100000 },
+					      { "mmap+munmap", do_mmap, 10000 } };
+	static const struct test other[] = { { "pread", do_file_read, 50000 },
+					     { "pwrite", do_file_write, 20000 },
+					     { "socket", do_socket, 20000 } };
+
+	zero = open("/dev/zero", O_RDONLY | O_CLOEXEC);
+	null = open("/dev/null", O_WRONLY | O_CLOEXEC);
+	if (argc == 1) {
+		run(nobody, sizeof(nobody) / sizeof(nobody[0]));
+		return 0;
+	}
+	file = open(argv[1], O_RDWR | O_CREAT | O_CLOEXEC, 0600);
+	if (file < 0 || pwrite(file, "x", 1, 0) != 1 ||
+	    socketpair(AF_UNIX, SOCK_STREAM, 0, sock) < 0)
+		return 2;
+	run(other, sizeof(other) / sizeof(other[0]));
 	return 0;
 }

@@ -85,6 +85,7 @@ int main(int argc, char **argv)
 			unpin(&ring);
 	}
 	measure("msync-100%", variant, 0, len, 1, true, 2);
+	measure("msync-33%", variant, 0, len, 3, true, 1);
 	measure("msync-10%", variant, 0, len, 10, true, 2);
 	measure("msync-1%", variant, 0, len, 100, true, 2);
 	measure("msync-page", variant, len / 2, len / 2 + PAGE, 1, false, 20);
