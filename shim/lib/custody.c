@@ -147,7 +147,9 @@ static int open_elsewhere(const struct custody *c)
 	if (c->lot >= 0)
 		return peek_lot(c->lot);
 	/* O_NONBLOCK: do not wait for the holder of a lease. */
-	fd = open(c->path, O_RDWR | O_NOFOLLOW | O_NONBLOCK | O_NOCTTY | O_CLOEXEC);
+	fd = real.openat(
+		c->named ? c->dir : AT_FDCWD, c->path,
+		O_RDWR | (c->named ? 0 : O_NOFOLLOW) | O_NONBLOCK | O_NOCTTY | O_CLOEXEC, 0);
 	return fd < 0 ? -errno : fd;
 }
 

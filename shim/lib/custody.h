@@ -20,7 +20,9 @@ struct custody {
 	/* how custody_send() comes by it: */
 	int fd;		  /* the program's own, or */
 	int lot;	  /* parked in flight, or */
-	const char *path; /* by name */
+	const char *path; /* by name, */
+	bool named;	  /* by the program, that is: */
+	int dir;	  /* as it would be found from there */
 };
 
 /* Finds a descriptor, open for reading and writing, of the file behind mapping v, and proves

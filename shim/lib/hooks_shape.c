@@ -52,11 +52,13 @@ static uint64_t size_now(const struct change *c)
 	return ret < 0 ? UINT64_MAX : (uint64_t)st.st_size;
 }
 
-/* What others have staged is met through a descriptor; a name leads to what is ours only. */
+/* What others have staged is met through a descriptor, or through the same name. */
 static struct join_visit visit(const struct change *c, struct inode_key key, uint64_t off,
 			       uint64_t end)
 {
-	return (struct join_visit){ c->path ? -1 : c->fd, key, off, end, NULL };
+	return (struct join_visit){
+		.fd = c->fd, .path = c->path, .key = key, .off = off, .end = end
+	};
 }
 
 /* The file reads zero in [off, end): so does memory, and what the bases say is void. */
@@ -164,7 +166,7 @@ static int open_emptying(const struct change *c)
 	saved = errno;
 	if (fd >= 0 && sync_fd_staged(fd, &opened) &&
 	    !(staged && inode_key_cmp(key, opened) == 0) && space_lock(&g)) {
-		struct join_visit v = { fd, opened, 0, INT64_MAX, NULL };
+		struct join_visit v = { .fd = fd, .key = opened, .end = INT64_MAX };
 
 		turn_take(TURN_WRITE, opened);
 		join_visit(&v);

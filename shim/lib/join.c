@@ -21,6 +21,7 @@
 struct joining {
 	struct file *f;
 	int fd;
+	const char *name; /* as seen from fd, a directory; or NULL */
 	uintptr_t addr;
 	struct custody c;
 	bool found;	 /* c */
@@ -35,6 +36,12 @@ static int find_custody(struct joining *n)
 	struct vma v;
 	int err;
 
+	if (n->name) {
+		n->c = (struct custody){
+			.fd = -1, .lot = -1, .path = n->name, .named = true, .dir = n->fd
+		};
+		return 0;
+	}
 	if (n->fd >= 0) {
 		n->c = (struct custody){ .fd = n->fd, .lot = -1 };
 		return 0;
@@ -169,7 +176,8 @@ static int join_next(struct joining *n, uint64_t *off, uint64_t end)
 	return take(n->f, &m, memfd, ledger);
 }
 
-int join_range(struct file *f, int fd, uintptr_t addr, uint64_t off, uint64_t end)
+static int join_range_by(struct file *f, int fd, const char *name, uintptr_t addr, uint64_t off,
+			 uint64_t end)
 {
 	struct joining n;
 	struct segment *s;
@@ -180,6 +188,7 @@ int join_range(struct file *f, int fd, uintptr_t addr, uint64_t off, uint64_t en
 		return 0;
 	n.f = f;
 	n.fd = fd;
+	n.name = name;
 	n.addr = addr;
 	n.found = false;
 	n.waited_ms = 0;
@@ -200,6 +209,11 @@ int join_range(struct file *f, int fd, uintptr_t addr, uint64_t off, uint64_t en
 			err = join_next(&n, &off, stop);
 	}
 	return err;
+}
+
+int join_range(struct file *f, int fd, uintptr_t addr, uint64_t off, uint64_t end)
+{
+	return join_range_by(f, fd, NULL, addr, off, end);
 }
 
 void join_leave(struct file *f, bool visit)
@@ -239,7 +253,7 @@ static void visit_range(struct join_visit *v, uint64_t off, uint64_t end)
 			return;
 		v->f->areas++; /* for as long as the visit lasts */
 	}
-	(void)join_range(v->f, v->fd, 0, off, end);
+	(void)join_range_by(v->f, v->fd, v->path, 0, off, end);
 }
 
 void join_visit(struct join_visit *v)

@@ -19,12 +19,13 @@ int join_range(struct file *f, int fd, uintptr_t addr, uint64_t off, uint64_t en
 void join_leave(struct file *f, bool visit);
 
 /*
- * Around a call that changes [off, end) of the file behind fd: what is staged of it is ours for
- * as long as that lasts, shown here or not, and so not given back to the file in between. If it
- * cannot be had, the call is an outsider's.
+ * Around a call that changes [off, end) of the file behind fd, or of that name: what is staged
+ * of it is ours for as long as that lasts, shown here or not, and so not given back to the file
+ * in between. If it cannot be had, the call is an outsider's.
  */
 struct join_visit {
-	int fd;
+	int fd; /* or, with a path, a directory */
+	const char *path;
 	struct inode_key key;
 	uint64_t off, end;
 	struct file *f; /* NULL: nothing to do */

@@ -331,6 +331,46 @@ static void join__truncation_by_another_process(void **state)
 	io_uring_queue_exit(&ring);
 }
 
+/* By name, one of them that of a link. */
+static void part_truncates_by_name(void **state)
+{
+	int fd;
+
+	(void)state;
+	if (truncate(path_of("data"), SIZE / 2 + 10) < 0 ||
+	    symlink("data", path_of("link")) < 0 || truncate(path_of("link"), SIZE) < 0)
+		_exit(10);
+	fd = open(path_of("other"), O_WRONLY | O_TRUNC);
+	_exit(fd >= 0 && ftruncate(fd, SIZE) == 0 ? 0 : 11);
+}
+
+static void join__truncation_by_name(void **state)
+{
+	static const unsigned char zero[SIZE];
+	unsigned char *map, *other;
+	struct io_uring ring, more;
+
+	(void)state;
+	make_file("data", SIZE);
+	make_file("other", SIZE);
+	map = map_file("data", SIZE);
+	other = map_file("other", SIZE);
+	ring_init(&ring);
+	ring_init(&more);
+	must_stage(register_one(&ring, map, SIZE));
+	must_stage(register_one(&more, other, SIZE));
+	fill(map, SIZE, 0, NEW);
+	fill(other, SIZE, 0, NEW);
+	must_end_well(partner("truncates_by_name"));
+	assert_content(map, SIZE / 2 + 10, 0, NEW);
+	assert_memory_equal(map + SIZE / 2 + 10, zero, SIZE / 2 - 10);
+	assert_memory_equal(other, zero, SIZE);
+	assert_int_equal(msync(map, SIZE, MS_SYNC), 0);
+	assert_in_file("data", 0, SIZE / 2 + 10, NEW);
+	io_uring_queue_exit(&more);
+	io_uring_queue_exit(&ring);
+}
+
 static void part_fsyncs(void **state)
 {
 	int fd = open_file("data", O_RDONLY);
@@ -822,6 +862,7 @@ static const struct test cases[] = {
 	TEST(join__a_writer_reaches_memory),
 	TEST(join__an_appender_reaches_memory),
 	TEST(join__truncation_by_another_process),
+	TEST(join__truncation_by_name),
 	TEST(join__fsync_by_another_process),
 	TEST(join__by_mremap),
 	TEST(join__and_fork),
@@ -851,6 +892,7 @@ static const struct test parts[] = {
 	PART(writes),
 	PART(appends),
 	PART(truncates),
+	PART(truncates_by_name),
 	PART(fsyncs),
 	PART(grows_mapping),
 	PART(forks),
