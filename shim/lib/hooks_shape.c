@@ -7,6 +7,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/falloc.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -15,6 +16,7 @@
 #include "lib/hooks.h"
 #include "lib/join.h"
 #include "lib/log.h"
+#include "lib/ownfd.h"
 #include "lib/stage.h"
 #include "lib/sync.h"
 #include "lib/turn.h"
@@ -133,6 +135,41 @@ int on_ftruncate(int fd, off_t len)
 	return real.ftruncate(fd, len);
 }
 
+/* What a name leads to may change between looking and cutting: a staged file is held by a
+ * descriptor that stands for its name only, and meant by that. -1: it is none, or cannot be. */
+struct held_name {
+	int fd;
+	struct inode_key key;
+	char link[32];
+};
+
+static bool hold_name(struct held_name *h, const struct change *c)
+{
+	int saved = errno;
+
+	h->fd = -1;
+	if (!sync_path_staged(c->fd, c->path, c->mode, &h->key))
+		return false;
+	h->fd = ownfd_adopt(
+		real.openat(c->fd, c->path, O_PATH | O_CLOEXEC | (c->mode & O_NOFOLLOW), 0));
+	if (h->fd >= 0 && !sync_fd_staged(h->fd, &h->key)) {
+		ownfd_close(h->fd);
+		h->fd = -1;
+	}
+	if (h->fd >= 0)
+		snprintf(h->link, sizeof(h->link), "/proc/self/fd/%d", h->fd);
+	errno = saved;
+	return h->fd >= 0;
+}
+
+static void let_go_of_name(struct held_name *h)
+{
+	int saved = errno;
+
+	ownfd_close(h->fd);
+	errno = saved;
+}
+
 static int make_truncate(const struct change *c)
 {
 	return real.truncate(c->path, c->len);
@@ -140,43 +177,65 @@ static int make_truncate(const struct change *c)
 
 int on_truncate(const char *path, off_t len)
 {
-	const struct change c = {
-		.make = make_truncate, .fd = AT_FDCWD, .path = path, .len = len
-	};
-	struct inode_key key;
+	struct change c = { .make = make_truncate, .fd = AT_FDCWD, .path = path, .len = len };
+	struct held_name h;
+	int ret;
 
-	if (unlikely(anything_staged()) && len >= 0 &&
-	    sync_path_staged(AT_FDCWD, path, 0, &key))
-		return cut_staged(&c, key, (uint64_t)len);
-	return real.truncate(path, len);
+	if (likely(!anything_staged()) || len < 0 || !hold_name(&h, &c))
+		return real.truncate(path, len);
+	c.path = h.link;
+	ret = cut_staged(&c, h.key, (uint64_t)len);
+	let_go_of_name(&h);
+	if (ret < 0 && errno == ENOENT) /* there is no /proc here any more */
+		return real.truncate(path, len);
+	return ret;
 }
 
-/* A name may lead elsewhere by the time it is opened: then what was emptied is another file,
- * and others may have written to it since. */
-static int open_emptying(const struct change *c)
+static int make_open(const struct change *c)
 {
-	struct inode_key key, opened;
+	return real.open(c->path, c->mode, c->perm);
+}
+
+/* What was emptied by its name may be staged all the same, since a moment; and others may have
+ * written to it since. */
+static void look_again(int fd)
+{
+	struct inode_key key;
 	struct space_guard g;
 	struct stat st;
-	int fd, saved;
-	bool staged;
+	int saved = errno;
 
-	staged = sync_path_staged(c->fd, c->path, c->mode, &key);
-	fd = staged ? cut_staged(c, key, 0) : c->make(c);
-	saved = errno;
-	if (fd >= 0 && sync_fd_staged(fd, &opened) &&
-	    !(staged && inode_key_cmp(key, opened) == 0) && space_lock(&g)) {
-		struct join_visit v = { .fd = fd, .key = opened, .end = INT64_MAX };
+	if (fd >= 0 && sync_fd_staged(fd, &key) && space_lock(&g)) {
+		struct join_visit v = { .fd = fd, .key = key, .end = INT64_MAX };
 
-		turn_take(TURN_WRITE, opened);
+		turn_take(TURN_WRITE, key);
 		join_visit(&v);
 		if (fstat(fd, &st) == 0)
-			now_zero(opened, (uint64_t)st.st_size, UINT64_MAX);
+			now_zero(key, (uint64_t)st.st_size, UINT64_MAX);
 		join_end_visit(&v);
-		turn_give(TURN_WRITE, opened);
+		turn_give(TURN_WRITE, key);
 		space_unlock(&g);
 	}
 	errno = saved;
+}
+
+static int open_emptying(const struct change *c)
+{
+	struct change held = { .make = make_open, .fd = AT_FDCWD, .perm = c->perm };
+	struct held_name h;
+	int fd;
+
+	/* With O_EXCL nothing that is there is emptied. */
+	if (!(c->mode & O_EXCL) && hold_name(&h, c)) {
+		held.path = h.link;
+		held.mode = c->mode & ~O_NOFOLLOW;
+		fd = cut_staged(&held, h.key, 0);
+		let_go_of_name(&h);
+		if (fd >= 0 || errno != ENOENT) /* or there is no /proc here any more */
+			return fd;
+	}
+	fd = c->make(c);
+	look_again(fd);
 	return fd;
 }
 
@@ -198,11 +257,6 @@ int on_openat(int dir, const char *path, int flags, mode_t perm)
 	};
 
 	return empties(flags) ? open_emptying(&c) : real.openat(dir, path, flags, perm);
-}
-
-static int make_open(const struct change *c)
-{
-	return real.open(c->path, c->mode, c->perm);
 }
 
 int on_open(const char *path, int flags, mode_t perm)

@@ -6,13 +6,35 @@
  */
 #include "testlib.h"
 
+#include <pthread.h>
+#include <stdatomic.h>
 #include <sys/syscall.h>
 
 #define SIZE	 (256 * KIB)
 #define CHILDREN 4
 #define RECORD	 64ul
 
-static void run_children(void (*work)(int fd, unsigned n), int fd)
+static struct io_uring ring;
+static unsigned char *map;
+static int fd;
+
+/* `size` bytes of `data`, mapped with room for SIZE. */
+static int pin_data(size_t size)
+{
+	make_file("data", size);
+	fd = open_file("data", O_RDWR);
+	map = map_fd(fd, SIZE, 0);
+	ring_init(&ring);
+	return register_one(&ring, map, size);
+}
+
+static void unpin_data(void)
+{
+	io_uring_queue_exit(&ring);
+	close(fd);
+}
+
+static void run_children(void (*work)(int file, unsigned n), int file)
 {
 	pid_t pid[CHILDREN];
 
@@ -20,7 +42,7 @@ static void run_children(void (*work)(int fd, unsigned n), int fd)
 		pid[n] = fork();
 		assert_true(pid[n] >= 0);
 		if (pid[n] == 0) {
-			work(fd, n);
+			work(file, n);
 			_exit(0);
 		}
 	}
@@ -28,13 +50,13 @@ static void run_children(void (*work)(int fd, unsigned n), int fd)
 		assert_int_equal(wait_for(pid[n]), 0);
 }
 
-static void write_records(int fd, unsigned n, unsigned count)
+static void write_records(int file, unsigned n, unsigned count)
 {
 	unsigned char record[RECORD];
 
 	memset(record, 0xa0 + (int)n, RECORD);
 	for (unsigned i = 0; i < count; i++)
-		if (write(fd, record, RECORD) != (ssize_t)RECORD)
+		if (write(file, record, RECORD) != (ssize_t)RECORD)
 			_exit(1);
 }
 
@@ -62,119 +84,155 @@ static void assert_records_in_file(off_t offset, unsigned count)
 {
 	const size_t len = (size_t)count * CHILDREN * RECORD;
 	unsigned char *const bytes = malloc(len);
-	const int fd = (int)syscall(SYS_openat, AT_FDCWD, path_of("data"), O_RDONLY);
+	const int file = (int)syscall(SYS_openat, AT_FDCWD, path_of("data"), O_RDONLY);
 
 	assert_non_null(bytes);
-	assert_true(fd >= 0);
-	assert_int_equal(syscall(SYS_pread64, fd, bytes, len, offset), len);
+	assert_true(file >= 0);
+	assert_int_equal(syscall(SYS_pread64, file, bytes, len, offset), len);
 	assert_records(bytes, count, "file");
-	syscall(SYS_close, fd);
+	syscall(SYS_close, file);
 	free(bytes);
 }
 
 #define EACH 300
 
-static void write_at_shared_position(int fd, unsigned n)
+static void write_at_shared_position(int file, unsigned n)
 {
-	write_records(fd, n, EACH);
+	write_records(file, n, EACH);
 }
 
 static void position__shared_by_children(void **state)
 {
-	struct io_uring ring;
-	unsigned char *map;
-	int fd;
-
 	(void)state;
-	make_file("data", SIZE);
-	fd = open_file("data", O_RDWR);
-	map = map_fd(fd, SIZE, 0);
-	ring_init(&ring);
-	must_stage(register_one(&ring, map, SIZE));
+	must_stage(pin_data(SIZE));
 	run_children(write_at_shared_position, fd);
 	assert_records(map, EACH, "memory");
 	assert_int_equal(msync(map, SIZE, MS_SYNC), 0);
 	assert_records_in_file(0, EACH);
 	assert_content(map + EACH * CHILDREN * RECORD, SIZE - EACH * CHILDREN * RECORD,
 		       EACH * CHILDREN * RECORD, OLD);
-	io_uring_queue_exit(&ring);
-	close(fd);
+	unpin_data();
 }
 
 /* Into the last page that is staged: what is behind the end there is memory's, too. */
 #define APPENDED 15
 #define BEGUN	 (SIZE - 4096 + RECORD)
 
-static void append(int fd, unsigned n)
+static void append(int file, unsigned n)
 {
-	(void)fd;
-	fd = open_file("data", O_WRONLY | O_APPEND);
-	write_records(fd, n, APPENDED);
-	close(fd);
+	file = open_file("data", O_WRONLY | O_APPEND);
+	write_records(file, n, APPENDED);
+	close(file);
 }
 
 static void append__by_children(void **state)
 {
-	struct io_uring ring;
-	unsigned char *map;
-	int fd;
-
 	(void)state;
-	make_file("data", BEGUN);
-	fd = open_file("data", O_RDWR);
-	map = map_fd(fd, SIZE, 0);
-	ring_init(&ring);
-	must_stage(register_one(&ring, map, BEGUN));
+	must_stage(pin_data(BEGUN));
 	run_children(append, fd);
 	assert_int_equal(file_size("data"), BEGUN + APPENDED * CHILDREN * RECORD);
 	assert_records(map + BEGUN, APPENDED, "memory");
 	assert_int_equal(msync(map, SIZE, MS_SYNC), 0);
 	assert_records_in_file(BEGUN, APPENDED);
-	io_uring_queue_exit(&ring);
-	close(fd);
+	unpin_data();
 }
 
 /* Each empties the file, writes, and finds what it or another one wrote: never zeroes. */
-static void empty_and_write(int fd, unsigned n)
+static void empty_and_write(int file, unsigned n)
 {
 	unsigned char record[RECORD], got[RECORD];
 
 	for (unsigned i = 0; i < 50; i++) {
-		fd = open_file("data", O_RDWR | O_TRUNC);
+		file = open_file("data", O_RDWR | O_TRUNC);
 		memset(record, 0xa0 + (int)n, RECORD);
-		if (pwrite(fd, record, RECORD, 0) != (ssize_t)RECORD)
+		if (pwrite(file, record, RECORD, 0) != (ssize_t)RECORD)
 			_exit(1);
-		if (pread(fd, got, RECORD, 0) == (ssize_t)RECORD &&
+		if (pread(file, got, RECORD, 0) == (ssize_t)RECORD &&
 		    (got[0] < 0xa0 || memcmp(got, got + 1, RECORD - 1)))
 			_exit(2);
-		close(fd);
+		close(file);
 	}
 }
 
 static void open_truncating__by_children(void **state)
 {
-	struct io_uring ring;
-	unsigned char *map;
-	int fd;
-
 	(void)state;
-	make_file("data", SIZE);
-	fd = open_file("data", O_RDWR);
-	map = map_fd(fd, SIZE, 0);
-	ring_init(&ring);
-	must_stage(register_one(&ring, map, SIZE));
+	must_stage(pin_data(SIZE));
 	run_children(empty_and_write, fd);
-	io_uring_queue_exit(&ring);
-	close(fd);
+	unpin_data();
+}
+
+static atomic_bool over;
+
+static void *exchange_names(void *arg)
+{
+	while (!over)
+		if (renameat2(AT_FDCWD, path_of("data"), AT_FDCWD, path_of("other"),
+			      RENAME_EXCHANGE) < 0)
+			return arg;
+	return NULL;
+}
+
+/* Whatever a name leads to when it is used: only the file that was cut loses anything. */
+static void names__exchanged(bool by_name)
+{
+	struct stat mine, cut;
+	unsigned staged = 0, others = 0;
+	pthread_t thread;
+	void *failed;
+	int other;
+
+	make_file("other", SIZE);
+	assert_int_equal(fstat(fd, &mine), 0);
+	assert_int_equal(pthread_create(&thread, NULL, exchange_names, &over), 0);
+	for (unsigned i = 0; i < 30; i++) {
+		fill(map, SIZE, 0, NEW);
+		if (by_name) {
+			assert_int_equal(truncate(path_of("data"), 0), 0);
+			assert_int_equal(fstat(fd, &cut), 0);
+		} else {
+			other = open(path_of("data"), O_WRONLY | O_TRUNC | O_CLOEXEC);
+			assert_true(other >= 0);
+			assert_int_equal(fstat(fd, &cut), 0);
+			close(other);
+		}
+		if (cut.st_size == 0) {
+			staged++;
+			assert_int_equal(ftruncate(fd, SIZE), 0);
+		} else {
+			others++;
+			assert_content(map, SIZE, 0, NEW);
+			assert_int_equal(msync(map, SIZE, MS_SYNC), 0);
+		}
+	}
+	over = true;
+	assert_int_equal(pthread_join(thread, &failed), 0);
+	assert_null(failed);
+	print_message("%u times ours, %u times the other\n", staged, others);
+}
+
+static void open_truncating__names_exchanged(void **state)
+{
+	(void)state;
+	must_stage(pin_data(SIZE));
+	names__exchanged(false);
+	unpin_data();
+}
+
+static void truncate__names_exchanged(void **state)
+{
+	(void)state;
+	must_stage(pin_data(SIZE));
+	names__exchanged(true);
+	unpin_data();
 }
 
 int main(int argc, char **argv)
 {
 	static const struct test cases[] = {
-		TEST(position__shared_by_children),
-		TEST(append__by_children),
-		TEST(open_truncating__by_children),
-		{ 0 },
+		TEST(position__shared_by_children), TEST(append__by_children),
+		TEST(open_truncating__by_children), TEST(open_truncating__names_exchanged),
+		TEST(truncate__names_exchanged),    { 0 },
 	};
 
 	return test_main(argc, argv, cases, NULL);
