@@ -51,6 +51,30 @@ static void stage__one_per_inode(void **state)
 	assert_true(LIST_EMPTY(&a->segments) && STAILQ_EMPTY(&a->jobs));
 }
 
+/* The last word is due at once, unless it was refused within the last second. */
+static void last_word__when_it_is_due(void **state)
+{
+	struct stage *s = stage_find(key, true);
+	struct segment *g = add(s, 0, 1);
+	const uint64_t now = now_ms();
+
+	(void)state;
+	s->next_pass = now + 5000;
+	segment_try_now(g);
+	assert_true(g->next_try <= now);
+	segment_try_soon(g);
+	assert_true(g->next_try <= now);
+	assert_int_equal(s->next_pass, now + 5000);
+	g->refused_at = now;
+	g->retry_ms = 5000;
+	segment_try_soon(g);
+	assert_true(g->next_try > now && g->next_try <= now + 1000);
+	assert_int_equal(s->next_pass, g->next_try); /* and somebody comes then */
+	assert_true(g->retry_ms < 1000);
+	segment_try_now(g);
+	assert_true(g->next_try <= now);
+}
+
 /* One that is stuck delays only those of the same file system. */
 static void stage__lane_of_its_file_system(void **state)
 {
@@ -177,6 +201,7 @@ static void destroy__gives_everything_back(void **state)
 static const struct CMUnitTest tests[] = {
 	cmocka_unit_test_teardown(stage__one_per_inode, nothing_left),
 	cmocka_unit_test_teardown(stage__lane_of_its_file_system, nothing_left),
+	cmocka_unit_test_teardown(last_word__when_it_is_due, nothing_left),
 	cmocka_unit_test_teardown(drop__only_when_unused, nothing_left),
 	cmocka_unit_test_teardown(segment__by_id, nothing_left),
 	cmocka_unit_test_teardown(segment__overlapping, nothing_left),
