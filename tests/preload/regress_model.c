@@ -181,13 +181,18 @@ static unsigned char *kept_at(size_t offset)
 	return found;
 }
 
-/* Holes of one page, with something of ours above each: what is kept lands in one. */
+/* Holes of one page, with something of ours above each: what is kept lands in one. The kernel
+ * takes the highest gap that fits, so the program's own gaps above them are filled. */
 static unsigned char *make_holes(size_t page, size_t n)
 {
-	unsigned char *p =
-		mmap(NULL, 2 * n * page, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	unsigned char *q,
+		*p = mmap(NULL, 2 * n * page, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
 
 	assert_ptr_not_equal(p, MAP_FAILED);
+	do {
+		q = mmap(NULL, page, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+		assert_ptr_not_equal(q, MAP_FAILED);
+	} while (q > p);
 	for (size_t i = 0; i < n; i++)
 		munmap(p + 2 * i * page, page);
 	return p;
