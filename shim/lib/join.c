@@ -82,17 +82,6 @@ static bool same_memory(int a, int b)
 	       x.st_dev == y.st_dev;
 }
 
-static void unlink_segment(struct file *f, struct segment *s)
-{
-	struct segment **at = &f->segments;
-
-	while (*at != s)
-		at = &(*at)->next;
-	*at = s->next;
-	s->next = NULL;
-	atomic_fetch_sub(&space.staged, 1);
-}
-
 /* Memory that is not shown here, and for which the keeper has other memory, or none: the file
  * has it, and it goes. What no keeper could take over is all there is of it. */
 static int drop_stale(struct file *f, uint64_t off, uint64_t end)
@@ -102,7 +91,7 @@ static int drop_stale(struct file *f, uint64_t off, uint64_t end)
 	while ((s = segment_find(f, off, end))) {
 		if (s->areas || s->saved)
 			return -EBUSY;
-		unlink_segment(f, s);
+		segment_unlink(s);
 		segment_free(s);
 	}
 	return 0;
@@ -235,7 +224,7 @@ void join_leave(struct file *f, bool visit)
 		s->joined = false;
 		if (err == -EBUSY && s->idle)
 			continue; /* a device still writes to it: as before the visit */
-		unlink_segment(f, s);
+		segment_unlink(s);
 		segment_free(s);
 	}
 }

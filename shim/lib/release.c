@@ -68,15 +68,13 @@ void stage_release(struct segment *orphans)
 
 void stage_release_idle(struct file *f)
 {
-	struct segment *idle = NULL, *s, **at;
+	struct segment *idle = NULL, *s, *next;
 
-	for (at = &f->segments; (s = *at);) {
-		if (s->areas) {
-			at = &s->next;
+	for (s = f->segments; s; s = next) {
+		next = s->next;
+		if (s->areas)
 			continue;
-		}
-		*at = s->next;
-		atomic_fetch_sub(&space.staged, 1);
+		segment_unlink(s);
 		s->next = idle;
 		idle = s;
 	}

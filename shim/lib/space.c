@@ -7,6 +7,7 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
+#include "common/board.h"
 #include "lib/kept.h"
 #include "lib/native.h"
 #include "lib/ownfd.h"
@@ -33,6 +34,11 @@ static struct file_tree files;
 static struct pool file_pool = POOL_INIT(struct file);
 static struct pool segment_pool = POOL_INIT(struct segment);
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
+
+/* Segments by the hash of their file, and how often the lock was taken and given back: odd
+ * while it is held. */
+#define SLOTS 1024
+static atomic_uint segments_in[SLOTS], turns;
 
 /* The process that the records are about, in a page that a copy of this process does not
  * inherit: 0 there tells a copy that no atfork handler saw from a child that only borrows our
@@ -100,6 +106,21 @@ bool space_concerned(uintptr_t start, size_t len)
 	       areas_touched(&space.areas, start, start + page_up(len));
 }
 
+static atomic_uint *slot_of(struct inode_key key)
+{
+	return &segments_in[board_hash(key) % SLOTS];
+}
+
+bool space_may_have_segments(struct inode_key key)
+{
+	unsigned before, n;
+
+	atomic_thread_fence(memory_order_seq_cst);
+	before = atomic_load_explicit(&turns, memory_order_acquire);
+	n = atomic_load_explicit(slot_of(key), memory_order_acquire);
+	return before % 2 || n || atomic_load_explicit(&turns, memory_order_relaxed) != before;
+}
+
 bool space_inside(void)
 {
 	return inside;
@@ -120,6 +141,7 @@ bool space_lock(struct space_guard *g)
 	pthread_sigmask(SIG_SETMASK, &all, &g->mask);
 	pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, &g->cancel);
 	pthread_mutex_lock(&lock);
+	atomic_fetch_add(&turns, 1);
 	inside = true;
 	return true;
 }
@@ -127,6 +149,7 @@ bool space_lock(struct space_guard *g)
 void space_unlock(struct space_guard *g)
 {
 	inside = false;
+	atomic_fetch_add(&turns, 1);
 	pthread_mutex_unlock(&lock);
 	pthread_setcancelstate(g->cancel, NULL);
 	pthread_sigmask(SIG_SETMASK, &g->mask, NULL);
@@ -225,7 +248,7 @@ int space_move(uintptr_t start, uintptr_t end, uintptr_t to, struct segment **re
 
 static void forget(struct area *a, struct segment **ret_orphans)
 {
-	struct segment *s = a->seg, **at;
+	struct segment *s = a->seg;
 	struct file *f = a->file;
 
 	if (s && s->areas == 1) { /* still of use if the keeper dies now */
@@ -239,10 +262,7 @@ static void forget(struct area *a, struct segment **ret_orphans)
 	atomic_fetch_sub(&space.tracked, 1);
 	f->areas--;
 	if (s && --s->areas == 0) {
-		for (at = &f->segments; *at != s; at = &(*at)->next)
-			;
-		*at = s->next;
-		atomic_fetch_sub(&space.staged, 1);
+		segment_unlink(s);
 		s->file = NULL;
 		s->next = *ret_orphans;
 		*ret_orphans = s;
@@ -319,7 +339,20 @@ void segment_link(struct file *f, struct segment *s)
 	s->key = f->key;
 	s->next = *at;
 	*at = s;
+	atomic_fetch_add(slot_of(f->key), 1);
 	atomic_fetch_add(&space.staged, 1);
+}
+
+void segment_unlink(struct segment *s)
+{
+	struct segment **at = &s->file->segments;
+
+	while (*at != s)
+		at = &(*at)->next;
+	*at = s->next;
+	atomic_fetch_sub(slot_of(s->key), 1);
+	atomic_fetch_sub(&space.staged, 1);
+	s->next = NULL;
 }
 
 void segment_free(struct segment *s)

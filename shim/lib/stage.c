@@ -544,14 +544,9 @@ static int retire(struct segment *s, enum reason *ret_why)
 		wake_those_on_segment(&x);
 	exchange_close(&x);
 	if (!err) {
-		struct segment **at = &s->file->segments;
-
 		log_event(EV_RETIRE, "offset=%lu len=%lu", s->off, s->len);
 		record_retired(&x);
-		while (*at != s)
-			at = &(*at)->next;
-		*at = s->next;
-		atomic_fetch_sub(&space.staged, 1);
+		segment_unlink(s);
 		segment_free(s);
 	}
 	scratch_close(&scratch);

@@ -168,7 +168,8 @@ static bool stat_staged(const struct stat *st, struct inode_key *ret_key)
 	bool staged;
 
 	*ret_key = (struct inode_key){ st->st_dev, st->st_ino };
-	if (!S_ISREG(st->st_mode) || !space_lock(&g))
+	if (!S_ISREG(st->st_mode) ||
+	    (!space_may_have_segments(*ret_key) && !board_lists(*ret_key)) || !space_lock(&g))
 		return false;
 	f = space_file(*ret_key, false);
 	staged = (f && f->segments) || board_lists(*ret_key);
