@@ -1,9 +1,11 @@
 /* SPDX-License-Identifier: MIT */
-/* Direct I/O, the limit on file sizes, and many writers at once, on a file that is staged. */
+/* Direct I/O, the limit on file sizes, and many writers at once, on a file that is staged; and
+ * what it costs the calls on other files. */
 #include "alike.h"
 
 #include <pthread.h>
 #include <stdatomic.h>
+#include <sys/ptrace.h>
 #include <sys/resource.h>
 #include <sys/sendfile.h>
 #include <sys/uio.h>
@@ -268,6 +270,80 @@ static void writers__at_once(void **state)
 	close(file);
 }
 
+/* ---- files that are not concerned ---- */
+
+enum { CALLS = 50 };
+
+static void read_other(int fd)
+{
+	for (int i = 0; i < CALLS; i++)
+		if (pread(fd, buf[0], 100, 0) != 100)
+			_exit(2);
+}
+
+static void write_other(int fd)
+{
+	for (int i = 0; i < CALLS; i++)
+		if (pwrite(fd, buf[0], 100, 0) != 100)
+			_exit(2);
+}
+
+/* How many system calls it makes, from one stop to the next. */
+static unsigned system_calls(void (*what)(int fd), int fd)
+{
+	unsigned stops = 0;
+	int status;
+	pid_t pid = fork();
+
+	assert_true(pid >= 0);
+	if (pid == 0) {
+		if (ptrace(PTRACE_TRACEME, 0, NULL, NULL) < 0)
+			_exit(3);
+		raise(SIGSTOP);
+		what(fd);
+		raise(SIGSTOP);
+		_exit(0);
+	}
+	assert_int_equal(waitpid(pid, &status, 0), pid);
+	assert_true(WIFSTOPPED(status) && WSTOPSIG(status) == SIGSTOP);
+	assert_int_equal(
+		ptrace(PTRACE_SETOPTIONS, pid, NULL, PTRACE_O_TRACESYSGOOD | PTRACE_O_EXITKILL),
+		0);
+	do {
+		assert_int_equal(ptrace(PTRACE_SYSCALL, pid, NULL, NULL), 0);
+		assert_int_equal(waitpid(pid, &status, 0), pid);
+		assert_true(WIFSTOPPED(status));
+		stops += WSTOPSIG(status) == (SIGTRAP | 0x80);
+	} while (WSTOPSIG(status) != SIGSTOP);
+	assert_int_equal(ptrace(PTRACE_CONT, pid, NULL, NULL), 0);
+	assert_int_equal(waitpid(pid, &status, 0), pid);
+	assert_int_equal(status, 0);
+	return stops / 2;
+}
+
+/* Beside a staged file, reading another costs one fstat(), writing it two. */
+static void other_files__cost_no_lock(void **state)
+{
+	const unsigned around = 16; /* raise(), and what the library does once in a child */
+	unsigned calls;
+	int other;
+
+	(void)state;
+	must_begin(SIZE, 0, true);
+	make_file("third", SIZE);
+	other = open_file("third", O_RDWR);
+	calls = system_calls(read_other, other);
+	assert_in_range(calls, CALLS, (with_shim() ? 2 * CALLS : CALLS) + around);
+	calls = system_calls(write_other, other);
+	assert_in_range(calls, CALLS, (with_shim() ? 3 * CALLS : CALLS) + around);
+	/* And the staged one is not taken for another. */
+	calls = system_calls(read_other, t.fd[0]);
+	if (with_shim() && kernel_refuses())
+		assert_in_range(calls, 3 * CALLS, 100 * CALLS);
+	close(other);
+	alike_end();
+}
+
 int main(int argc, char **argv)
 {
 	static const struct test cases[] = {
@@ -276,6 +352,7 @@ int main(int argc, char **argv)
 		TEST(direct_io__staged_buffer),
 		TEST(limit__of_a_staged_file),
 		TEST(writers__at_once),
+		TEST(other_files__cost_no_lock),
 		{ 0 },
 	};
 
