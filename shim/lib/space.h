@@ -89,8 +89,8 @@ bool space_is_ours(void);
 bool space_concerned(uintptr_t start, size_t len);
 
 /* Whether the file may have segments here, or get them just now: no system call, no lock, and
- * of any context. What the caller did to the file before, it did before it asked. May be yes for
- * no reason, then the lock tells; never no while the lock's holder is at work. */
+ * of any context. What the caller did to the file before, it did before it asked. May be yes
+ * for no reason, then the lock tells; never no while the lock's holder is at work. */
 bool space_may_have_segments(struct inode_key key);
 
 /* For fork(). */
@@ -118,7 +118,7 @@ void space_fd_moved(int from, int to);
 struct segment *segment_new(void);
 void segment_link(struct file *f, struct segment *s);
 void segment_unlink(struct segment *s); /* from its file, before it is freed or handed on */
-void segment_free(struct segment *s); /* closes its descriptors; must have no area left */
+void segment_free(struct segment *s);	/* closes its descriptors; must have no area left */
 
 /* The first segment of f that overlaps [off, end), or NULL. */
 struct segment *segment_find(struct file *f, uint64_t off, uint64_t end);
