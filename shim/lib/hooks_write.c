@@ -170,20 +170,50 @@ static ssize_t write_anywhere(const struct writing *w)
 	return ret;
 }
 
-ssize_t on_write(int fd, const void *buf, size_t n)
+/* Nothing was staged when the call was made: is that all there is to say? EFAULT may have been
+ * the curtain of a staging that came between, then nothing was written. */
+static inline bool nothing_to_follow(ssize_t ret)
+{
+	return likely(ret >= 0) ? likely(!anything_staged()) : errno != EFAULT;
+}
+
+/* `done`: what the call has returned, or -1: not made, or to be made again. */
+static __attribute__((noinline)) ssize_t write_single(int fd, const void *buf, size_t n,
+						      off_t off, ssize_t done)
 {
 	struct iovec iov = { (void *)(uintptr_t)buf, n };
+	const struct writing w = { fd, &iov, 1, off, .single = true };
 
-	return write_anywhere(&(struct writing){ fd, &iov, 1, CURRENT, .single = true });
+	if (done < 0)
+		return write_anywhere(&w);
+	after_write(&w, done);
+	return done;
+}
+
+ssize_t on_write(int fd, const void *buf, size_t n)
+{
+	ssize_t ret = -1;
+
+	if (likely(!anything_staged())) {
+		ret = real.write(fd, buf, n);
+		if (nothing_to_follow(ret))
+			return ret;
+	}
+	return write_single(fd, buf, n, CURRENT, ret);
 }
 
 ssize_t on_pwrite(int fd, const void *buf, size_t n, off_t off)
 {
-	struct iovec iov = { (void *)(uintptr_t)buf, n };
+	ssize_t ret = -1;
 
 	if (unlikely(off == CURRENT)) /* an error, and the original's to tell */
 		return real.pwrite(fd, buf, n, off);
-	return write_anywhere(&(struct writing){ fd, &iov, 1, off, .single = true });
+	if (likely(!anything_staged())) {
+		ret = real.pwrite(fd, buf, n, off);
+		if (nothing_to_follow(ret))
+			return ret;
+	}
+	return write_single(fd, buf, n, off, ret);
 }
 
 ssize_t on_writev(int fd, const struct iovec *iov, int n)
