@@ -60,6 +60,8 @@ static void leaving(int fd)
 
 static void moved(int from, int to)
 {
+	/* The first does not wait for the lock, under which it may be in use. */
+	shape_fd_moved(from, to);
 	keeper_fd_moved(from, to);
 	space_fd_moved(from, to);
 	log_fd_moved(from, to);

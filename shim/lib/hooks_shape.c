@@ -46,12 +46,16 @@ static int make_alone(const struct change *c, struct inode_key key)
 	return ret;
 }
 
+static bool is_of(const struct stat *st, struct inode_key key)
+{
+	return !inode_key_cmp(key, (struct inode_key){ st->st_dev, st->st_ino });
+}
+
 static uint64_t size_now(const struct change *c)
 {
 	struct stat st;
-	int ret = c->path ? fstatat(c->fd, c->path, &st, 0) : fstat(c->fd, &st);
 
-	return ret < 0 ? UINT64_MAX : (uint64_t)st.st_size;
+	return fstat(c->fd, &st) < 0 ? UINT64_MAX : (uint64_t)st.st_size;
 }
 
 /* What others have staged is met through a descriptor, or through the same name. */
@@ -135,39 +139,94 @@ int on_ftruncate(int fd, off_t len)
 	return real.ftruncate(fd, len);
 }
 
-/* What a name leads to may change between looking and cutting: a staged file is held by a
- * descriptor that stands for its name only, and meant by that. -1: it is none, or cannot be. */
-struct held_name {
-	int fd;
-	struct inode_key key;
-	char link[32];
-};
-
-static bool hold_name(struct held_name *h, const struct change *c)
+/* What was cut may be staged all the same, since a moment; and others may have written to it
+ * since. */
+static void look_again_at(const struct change *c)
 {
-	int saved = errno;
+	struct inode_key key;
+	struct join_visit v;
+	struct space_guard g;
+	struct stat st;
+	int ret, saved = errno;
 
-	h->fd = -1;
-	if (!sync_path_staged(c->fd, c->path, c->mode, &h->key))
-		return false;
-	h->fd = ownfd_adopt(
-		real.openat(c->fd, c->path, O_PATH | O_CLOEXEC | (c->mode & O_NOFOLLOW), 0));
-	if (h->fd >= 0 && !sync_fd_staged(h->fd, &h->key)) {
-		ownfd_close(h->fd);
-		h->fd = -1;
+	if ((c->path ? sync_path_staged(c->fd, c->path, 0, &key)
+		     : sync_fd_staged(c->fd, &key)) &&
+	    space_lock(&g)) {
+		turn_take(TURN_WRITE, key);
+		v = visit(c, key, 0, INT64_MAX);
+		join_visit(&v);
+		ret = c->path ? fstatat(c->fd, c->path, &st, 0) : fstat(c->fd, &st);
+		if (ret == 0 && is_of(&st, key))
+			now_zero(key, (uint64_t)st.st_size, UINT64_MAX);
+		join_end_visit(&v);
+		turn_give(TURN_WRITE, key);
+		space_unlock(&g);
 	}
-	if (h->fd >= 0)
-		snprintf(h->link, sizeof(h->link), "/proc/self/fd/%d", h->fd);
 	errno = saved;
-	return h->fd >= 0;
 }
 
-static void let_go_of_name(struct held_name *h)
+static void look_again(int fd)
 {
-	int saved = errno;
+	if (fd >= 0)
+		look_again_at(&(struct change){ .fd = fd });
+}
 
-	ownfd_close(h->fd);
+/*
+ * By a name. What it leads to may change between looking and cutting, and what the kernel says
+ * of a name must be said of this one: so the call is made with it, and the file that it led to
+ * before is held by a descriptor that stands for a name only, and asked whether it was cut. One
+ * at a time, for the lock is held; its number changes if the program wants it.
+ */
+static atomic_int held = -1;
+
+void shape_fd_moved(int from, int to)
+{
+	atomic_compare_exchange_strong(&held, &from, to);
+}
+
+static uint64_t held_size(struct inode_key key)
+{
+	struct stat st;
+	int fd = atomic_load(&held);
+
+	return fd >= 0 && fstat(fd, &st) == 0 && is_of(&st, key) ? (uint64_t)st.st_size
+								 : UINT64_MAX;
+}
+
+static int cut_named(const struct change *c, struct inode_key key)
+{
+	const uint64_t size = (uint64_t)c->len;
+	struct join_visit v;
+	struct space_guard g;
+	int ret, saved = errno;
+	uint64_t before;
+	bool cut;
+
+	if (!space_lock(&g))
+		return c->make(c);
+	turn_take(TURN_WRITE, key);
+	atomic_store(&held, ownfd_adopt(real.openat(c->fd, c->path, O_PATH | O_CLOEXEC, 0)));
+	before = held_size(key);
+	v = visit(c, key, page_down(MIN(size, before)), INT64_MAX);
+	if (before != UINT64_MAX) {
+		join_visit(&v);
+		if (size < before)
+			(void)retire_from(key, size);
+	}
 	errno = saved;
+	ret = make_alone(c, key);
+	saved = errno;
+	cut = ret >= 0 && before != UINT64_MAX && held_size(key) == size;
+	if (cut)
+		now_zero(key, MIN(size, before), UINT64_MAX);
+	join_end_visit(&v);
+	ownfd_close(atomic_exchange(&held, -1));
+	turn_give(TURN_WRITE, key);
+	space_unlock(&g);
+	if (ret >= 0 && !cut)
+		look_again_at(c);
+	errno = saved;
+	return ret;
 }
 
 static int make_truncate(const struct change *c)
@@ -177,17 +236,18 @@ static int make_truncate(const struct change *c)
 
 int on_truncate(const char *path, off_t len)
 {
-	struct change c = { .make = make_truncate, .fd = AT_FDCWD, .path = path, .len = len };
-	struct held_name h;
+	const struct change c = {
+		.make = make_truncate, .fd = AT_FDCWD, .path = path, .len = len
+	};
+	struct inode_key key;
 	int ret;
 
-	if (likely(!anything_staged()) || len < 0 || !hold_name(&h, &c))
-		return real.truncate(path, len);
-	c.path = h.link;
-	ret = cut_staged(&c, h.key, (uint64_t)len);
-	let_go_of_name(&h);
-	if (ret < 0 && errno == ENOENT) /* there is no /proc here any more */
-		return real.truncate(path, len);
+	if (unlikely(anything_staged()) && len >= 0 &&
+	    sync_path_staged(AT_FDCWD, path, 0, &key))
+		return cut_named(&c, key);
+	ret = real.truncate(path, len);
+	if (unlikely(anything_staged()) && ret == 0)
+		look_again_at(&c);
 	return ret;
 }
 
@@ -196,53 +256,48 @@ static int make_open(const struct change *c)
 	return real.open(c->path, c->mode, c->perm);
 }
 
-/* What was emptied by its name may be staged all the same, since a moment; and others may have
- * written to it since. */
-static void look_again(int fd)
+/* The descriptor tells what was emptied. */
+static int empty_staged(const struct change *c, struct inode_key key)
 {
-	struct inode_key key;
+	struct join_visit v = visit(c, key, 0, INT64_MAX);
 	struct space_guard g;
 	struct stat st;
-	int saved = errno;
+	int fd, saved = errno;
 
-	if (fd >= 0 && sync_fd_staged(fd, &key) && space_lock(&g)) {
-		struct join_visit v = { .fd = fd, .key = key, .end = INT64_MAX };
-
-		turn_take(TURN_WRITE, key);
-		join_visit(&v);
-		if (fstat(fd, &st) == 0)
-			now_zero(key, (uint64_t)st.st_size, UINT64_MAX);
-		join_end_visit(&v);
-		turn_give(TURN_WRITE, key);
-		space_unlock(&g);
-	}
+	if (!space_lock(&g))
+		return c->make(c);
+	turn_take(TURN_WRITE, key);
+	join_visit(&v);
+	(void)retire_from(key, 0);
 	errno = saved;
-}
-
-static int open_emptying(const struct change *c)
-{
-	struct change held = { .make = make_open, .fd = AT_FDCWD, .perm = c->perm };
-	struct held_name h;
-	int fd;
-
-	/* With O_EXCL nothing that is there is emptied. */
-	if (!(c->mode & O_EXCL) && hold_name(&h, c)) {
-		held.path = h.link;
-		held.mode = c->mode & ~O_NOFOLLOW;
-		fd = cut_staged(&held, h.key, 0);
-		let_go_of_name(&h);
-		if (fd >= 0 || errno != ENOENT) /* or there is no /proc here any more */
-			return fd;
-	}
-	fd = c->make(c);
-	look_again(fd);
+	fd = make_alone(c, key);
+	saved = errno;
+	if (fd >= 0 && fstat(fd, &st) == 0 && is_of(&st, key))
+		now_zero(key, 0, UINT64_MAX);
+	join_end_visit(&v);
+	turn_give(TURN_WRITE, key);
+	space_unlock(&g);
+	errno = saved;
 	return fd;
 }
 
-static bool empties(int flags)
+static int open_any(const struct change *c)
 {
-	return unlikely(flags & O_TRUNC) && !(flags & O_PATH) && (flags & O_ACCMODE) &&
-	       anything_staged();
+	struct inode_key key;
+	int fd;
+
+	/* Linux empties what is opened for reading only, too. With O_EXCL nothing that is there
+	 * is emptied. */
+	if (likely(!(c->mode & O_TRUNC)) || c->mode & O_PATH)
+		return c->make(c);
+	if (anything_staged() && !(c->mode & O_EXCL) &&
+	    sync_path_staged(c->fd, c->path, c->mode, &key))
+		fd = empty_staged(c, key);
+	else
+		fd = c->make(c);
+	if (unlikely(anything_staged()))
+		look_again(fd);
+	return fd;
 }
 
 static int make_openat(const struct change *c)
@@ -256,7 +311,7 @@ int on_openat(int dir, const char *path, int flags, mode_t perm)
 		.make = make_openat, .fd = dir, .path = path, .mode = flags, .perm = perm
 	};
 
-	return empties(flags) ? open_emptying(&c) : real.openat(dir, path, flags, perm);
+	return open_any(&c);
 }
 
 int on_open(const char *path, int flags, mode_t perm)
@@ -265,7 +320,7 @@ int on_open(const char *path, int flags, mode_t perm)
 		.make = make_open, .fd = AT_FDCWD, .path = path, .mode = flags, .perm = perm
 	};
 
-	return empties(flags) ? open_emptying(&c) : real.open(path, flags, perm);
+	return open_any(&c);
 }
 
 int on_creat(const char *path, mode_t perm)

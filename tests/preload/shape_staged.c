@@ -97,6 +97,18 @@ static void open__truncating(bool pinned)
 }
 TWICE(open__truncating)
 
+/* Linux empties what is opened for reading only, too. */
+static void open__truncating_to_read(bool pinned)
+{
+	must_begin(SIZE, 0, pinned);
+	both(close(open(path, O_RDONLY | O_TRUNC)));
+	assert_int_equal(both(lseek(fd, 0, SEEK_END)), 0);
+	assert_int_equal(both(ftruncate(fd, SIZE)), 0);
+	alike_same();
+	alike_end();
+}
+TWICE(open__truncating_to_read)
+
 static void creat__and_openat(bool pinned)
 {
 	int fds[2];
@@ -214,13 +226,21 @@ static void fallocate__collapses__pinned(void **state)
 int main(int argc, char **argv)
 {
 	static const struct test cases[] = {
-		BOTH_OF(ftruncate__shrinks),	       BOTH_OF(ftruncate__shrinks_and_grows),
-		BOTH_OF(ftruncate__grows_within_page), BOTH_OF(truncate__by_name),
-		BOTH_OF(truncate__bad_arguments),      BOTH_OF(open__truncating),
-		BOTH_OF(open__that_does_not_truncate), BOTH_OF(creat__and_openat),
-		BOTH_OF(fallocate__changes_nothing),   BOTH_OF(fallocate__grows),
-		BOTH_OF(fallocate__punches),	       BOTH_OF(fallocate__zeroes),
-		BOTH_OF(fallocate__collapses),	       { 0 },
+		BOTH_OF(ftruncate__shrinks),
+		BOTH_OF(ftruncate__shrinks_and_grows),
+		BOTH_OF(ftruncate__grows_within_page),
+		BOTH_OF(truncate__by_name),
+		BOTH_OF(truncate__bad_arguments),
+		BOTH_OF(open__truncating),
+		BOTH_OF(open__truncating_to_read),
+		BOTH_OF(open__that_does_not_truncate),
+		BOTH_OF(creat__and_openat),
+		BOTH_OF(fallocate__changes_nothing),
+		BOTH_OF(fallocate__grows),
+		BOTH_OF(fallocate__punches),
+		BOTH_OF(fallocate__zeroes),
+		BOTH_OF(fallocate__collapses),
+		{ 0 },
 	};
 
 	return test_main(argc, argv, cases, NULL);
