@@ -11,6 +11,7 @@
 #include "lib/keeper.h"
 #include "lib/ownfd.h"
 #include "lib/real.h"
+#include "lib/reconcile.h"
 #include "lib/recover.h"
 #include "lib/stage.h"
 
@@ -232,6 +233,9 @@ void join_leave(struct file *f, bool visit)
 static void visit_range(struct join_visit *v, uint64_t off, uint64_t end)
 {
 	if (!v->f) {
+		/* Records of our parent's may be of memory that we have not, or of what it has
+		 * given back since. */
+		reconcile_inherited();
 		v->f = space_file(v->key, false);
 		if (!(v->f && v->f->segments) && !board_lists(v->key)) {
 			v->f = NULL;

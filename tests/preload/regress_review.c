@@ -3,12 +3,15 @@
  * What went wrong once: calls that the kernel refuses, lists that are bad, writes that go where
  * the flags say, and many threads that want the same.
  */
+#include <pinstage.h>
+
 #include "testlib.h"
 
 #include <pthread.h>
 #include <sched.h>
 #include <stdatomic.h>
 #include <sys/resource.h>
+#include <sys/syscall.h>
 #include <sys/uio.h>
 
 #define SIZE	(64 * KIB)
@@ -229,6 +232,54 @@ static void pwrite__while_staging(void **state)
 	io_uring_queue_exit(&ring);
 }
 
+/* A child that did not get the memory (MADV_DONTFORK) has records of a segment that its parent
+ * gave back and staged anew meanwhile: what the child writes goes to the new memory. */
+static void fork__child_with_records_of_old_memory(void **state)
+{
+	struct io_uring ring;
+	unsigned char *map, text[2048];
+	int go[2], done[2], fd;
+	pid_t pid;
+	char c = 0;
+
+	(void)state;
+	make_file("data", SIZE);
+	fd = open_file("data", O_RDWR);
+	map = map_fd(fd, SIZE, 0);
+	ring_init(&ring);
+	assert_int_equal(madvise(map, SIZE, MADV_DONTFORK), 0);
+	must_stage(register_one(&ring, map, SIZE));
+	assert_int_equal(pipe(go), 0);
+	assert_int_equal(pipe(done), 0);
+	fill(text, sizeof(text), 0, NEW);
+	pid = fork();
+	assert_true(pid >= 0);
+	if (pid == 0) {
+		if (syscall(SYS_read, go[0], &c, 1) != 1 ||
+		    pwrite(fd, text, sizeof(text), 0) != sizeof(text) ||
+		    syscall(SYS_write, done[1], &c, 1) != 1)
+			_exit(1);
+		/* Its end would be a sync point. */
+		_exit(syscall(SYS_read, go[0], &c, 1) != 1);
+	}
+	io_uring_unregister_buffers(&ring);
+	/* Until the device has let go of it, and the memory is given back. */
+	do {
+		assert_int_equal(munmap(map, SIZE), 0);
+		map = map_fd(fd, SIZE, 0);
+	} while (with_shim() && pinstage_query(map, SIZE) != PINSTAGE_NATIVE);
+	must_stage(register_one(&ring, map, SIZE));
+	assert_int_equal(write(go[1], &c, 1), 1);
+	assert_int_equal(syscall(SYS_read, done[0], &c, 1), 1);
+	assert_content(map, sizeof(text), 0, NEW);
+	map[3000]++;
+	assert_int_equal(write(go[1], &c, 1), 1);
+	assert_int_equal(wait_for(pid), 0);
+	assert_int_equal(msync(map, SIZE, MS_SYNC), 0);
+	assert_in_file("data", 0, sizeof(text), NEW);
+	io_uring_queue_exit(&ring);
+}
+
 static const struct test cases[] = {
 	TEST(ftruncate__refused),
 	TEST(ftruncate__below_a_limit_on_file_size),
@@ -237,6 +288,7 @@ static const struct test cases[] = {
 	TEST(register__same_range_by_many_threads),
 	TEST(msync__many_threads_without_descriptors),
 	TEST(pwrite__while_staging),
+	TEST(fork__child_with_records_of_old_memory),
 	{ 0 },
 };
 
