@@ -5,6 +5,7 @@
  */
 #include <errno.h>
 #include <fcntl.h>
+#include <string.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -18,21 +19,6 @@
 #define RWF_NOAPPEND 0x20
 #endif
 
-/* Where `n` bytes that were just written begin. A description in append mode writes at the end
- * wherever it was told to; `how`, RWF_ flags, may say otherwise. */
-static off_t written_at(int fd, size_t n, off_t off, int how)
-{
-	struct stat st;
-	int flags;
-
-	if (off == CURRENT)
-		return real.lseek(fd, 0, SEEK_CUR) - (off_t)n;
-	flags = how & RWF_NOAPPEND ? 0 : fcntl(fd, F_GETFL);
-	if ((how & RWF_APPEND || (flags >= 0 && flags & O_APPEND)) && fstat(fd, &st) == 0)
-		return st.st_size - (off_t)n;
-	return off;
-}
-
 struct writing {
 	int fd;
 	const struct iovec *iov;
@@ -41,6 +27,82 @@ struct writing {
 	int how;	      /* RWF_ flags */
 	bool single, vector2; /* which call it was */
 };
+
+/* A description in append mode writes at the end wherever it was told to; RWF_ flags may say
+ * otherwise. */
+static bool appends(const struct writing *w)
+{
+	const int flags = w->how & RWF_NOAPPEND ? 0 : fcntl(w->fd, F_GETFL);
+
+	return w->how & RWF_APPEND || (flags >= 0 && flags & O_APPEND);
+}
+
+/* A descriptor of the program's to read the file with, as a page and a byte are read; or -1. */
+static int reader(const struct writing *w, struct inode_key key)
+{
+	const int flags = fcntl(w->fd, F_GETFL);
+	const struct file *f = space_file(key, false);
+	struct stat st;
+
+	if (flags >= 0 && (flags & O_ACCMODE) == O_RDWR && !(flags & O_DIRECT))
+		return w->fd;
+	if (f && f->fd >= 0 && fstat(f->fd, &st) == 0 &&
+	    !inode_key_cmp(key, (struct inode_key){ st.st_dev, st.st_ino }))
+		return f->fd;
+	return -1;
+}
+
+/* Whether the file has at `at` the first n bytes that were written. */
+static bool file_has(int fd, const struct writing *w, size_t n, off_t at)
+{
+	char there[4096];
+	size_t len, part;
+
+	for (int i = 0; i < w->n && n; i++) {
+		for (size_t done = 0; done < w->iov[i].iov_len && n; done += len) {
+			part = MIN(w->iov[i].iov_len - done, n);
+			len = MIN(part, sizeof(there));
+			if (real.pread(fd, there, len, at) != (ssize_t)len ||
+			    memcmp(there, (const char *)w->iov[i].iov_base + done, len))
+				return false;
+			at += (off_t)len;
+			n -= len;
+		}
+	}
+	return true;
+}
+
+/*
+ * Where n bytes that were just written begin, or -1 if that cannot be known. The kernel does
+ * not tell. Position and end do, unless others moved them since: threads that began to write
+ * before the file was staged take no turns. What they write is mostly of the same size.
+ * `before` is where it would be if nobody did, if that is known.
+ */
+static off_t written_at(const struct writing *w, struct inode_key key, size_t n, off_t before)
+{
+	enum { MOST_SINCE = 256 };
+	off_t at = w->off;
+	struct stat st;
+	int fd;
+
+	if (at == CURRENT)
+		at = real.lseek(w->fd, 0, SEEK_CUR) - (off_t)n;
+	else if (appends(w))
+		at = fstat(w->fd, &st) == 0 ? st.st_size - (off_t)n : -1;
+	else
+		return at;
+	if (at == before)
+		return at;
+	fd = reader(w, key);
+	if (fd < 0)
+		return before < 0 ? at : -1;
+	if (before >= 0 && file_has(fd, w, n, before))
+		return before;
+	for (int i = 0; i < MOST_SINCE && at >= 0; i++, at -= (off_t)n)
+		if (file_has(fd, w, n, at))
+			return at;
+	return -1;
+}
 
 static ssize_t write_to_file(const struct writing *w)
 {
@@ -56,21 +118,21 @@ static ssize_t write_to_file(const struct writing *w)
 }
 
 /* What a call is about to write, as far as can be known: others may move the position or the
- * end. */
-static void range_before(const struct writing *w, struct join_visit *v)
+ * end. Returns where. */
+static off_t range_before(const struct writing *w, struct join_visit *v)
 {
 	off_t at = w->off == CURRENT ? real.lseek(w->fd, 0, SEEK_CUR) : w->off;
-	int flags = w->how & RWF_NOAPPEND ? 0 : fcntl(w->fd, F_GETFL);
 	struct stat st;
 
 	v->off = at < 0 ? 0 : (uint64_t)at;
 	if (__builtin_add_overflow(v->off, file_total(w->iov, w->n), &v->end))
 		v->end = INT64_MAX;
-	if ((w->how & RWF_APPEND || (flags >= 0 && flags & O_APPEND)) &&
-	    fstat(w->fd, &st) == 0) {
-		v->off = (uint64_t)st.st_size;
+	if (appends(w) && fstat(w->fd, &st) == 0) {
+		at = st.st_size;
+		v->off = (uint64_t)at;
 		v->end = INT64_MAX;
 	}
+	return at;
 }
 
 /* Memory gets what the file got. Where the file grew over a gap, that reads zero, whatever
@@ -104,14 +166,14 @@ static ssize_t write_staged(const struct writing *w, struct inode_key key)
 	struct join_visit v = { .fd = w->fd, .key = key };
 	struct space_guard g;
 	struct stat st;
-	off_t at = -1;
+	off_t before, at = -1;
 	ssize_t ret;
 	int saved = errno, err;
 
 	if (!space_lock(&g))
 		return write_to_file(w);
 	turn_take(TURN_WRITE, key);
-	range_before(w, &v);
+	before = range_before(w, &v);
 	join_visit(&v);
 	if (fstat(w->fd, &st) < 0)
 		st.st_size = INT64_MAX;
@@ -119,15 +181,17 @@ static ssize_t write_staged(const struct writing *w, struct inode_key key)
 	ret = write_to_file(w);
 	saved = errno;
 	if (ret > 0) {
-		at = written_at(w->fd, (size_t)ret, w->off, w->how);
+		at = written_at(w, key, (size_t)ret, before);
 		follow(w, key, (uint64_t)st.st_size, (size_t)ret, at, &v);
 	}
 	join_end_visit(&v);
 	turn_give(TURN_WRITE, key);
 	space_unlock(&g);
+	if (ret > 0 && at < 0)
+		(void)sync_file(key, 0, 0, false);
 	/* A pass of the keeper may have written the page between the two: once more. */
-	if (ret > 0 && at >= 0 && wants_durable(w)) {
-		err = sync_file(key, (uint64_t)at, (uint64_t)at + (size_t)ret, true);
+	if (ret > 0 && wants_durable(w)) {
+		err = sync_file(key, MAX(at, 0), at < 0 ? 0 : (uint64_t)at + (size_t)ret, true);
 		if (err) {
 			errno = -err;
 			return -1;
@@ -137,22 +201,26 @@ static ssize_t write_staged(const struct writing *w, struct inode_key key)
 	return ret;
 }
 
-/* Staged while it was written to: whatever of it the staging saw, memory gets all of it. */
+/* Staged while it was written to: whatever of it the staging saw, memory gets all of it. Where
+ * that is cannot always be known: then memory gets what it has not changed. */
 static void after_write(const struct writing *w, ssize_t ret)
 {
 	struct inode_key key;
 	struct space_guard g;
 	int saved = errno;
+	off_t at;
 
 	if (ret > 0 && sync_fd_staged(w->fd, &key) && space_lock(&g)) {
 		struct join_visit v = { .fd = w->fd, .key = key };
 
 		turn_take(TURN_WRITE, key);
-		follow(w, key, UINT64_MAX, (size_t)ret,
-		       written_at(w->fd, (size_t)ret, w->off, w->how), &v);
+		at = written_at(w, key, (size_t)ret, -1);
+		follow(w, key, UINT64_MAX, (size_t)ret, at, &v);
 		join_end_visit(&v);
 		turn_give(TURN_WRITE, key);
 		space_unlock(&g);
+		if (at < 0)
+			(void)sync_file(key, 0, 0, false);
 	}
 	errno = saved;
 }

@@ -7,7 +7,9 @@
 #include "testlib.h"
 
 #include <pthread.h>
+#include <sched.h>
 #include <stdatomic.h>
+#include <sys/resource.h>
 #include <sys/syscall.h>
 
 #define SIZE	 (256 * KIB)
@@ -227,12 +229,163 @@ static void truncate__names_exchanged(void **state)
 	unpin_data();
 }
 
+/* ---- by name, where descriptors or /proc do not say what they seem to ---- */
+
+static void *cut_with_own_table(void *arg)
+{
+	atomic_int *step = arg;
+
+	if (unshare(CLONE_FILES) < 0)
+		return NULL;
+	atomic_store(step, 1);
+	while (atomic_load(step) < 2)
+		sched_yield();
+	return (void *)(uintptr_t)(truncate(path_of("data"), 4096) == 0);
+}
+
+/* In a thread with a descriptor table of its own, numbers mean other files than in the rest of
+ * the process. */
+static void truncate__by_thread_with_own_table(void **state)
+{
+	struct rlimit limit;
+	atomic_int step = 0;
+	int victim, number;
+	pthread_t thread;
+	void *done;
+
+	(void)state;
+	must_stage(pin_data(SIZE));
+	make_file("victim", SIZE);
+	victim = open_file("victim", O_RDWR);
+	assert_int_equal(truncate(path_of("data"), SIZE), 0); /* opens what stays open */
+	assert_int_equal(pthread_create(&thread, NULL, cut_with_own_table, &step), 0);
+	while (atomic_load(&step) < 1)
+		sched_yield();
+	/* Where the library's own are, as far as a program can know. */
+	assert_int_equal(getrlimit(RLIMIT_NOFILE, &limit), 0);
+	for (number = limit.rlim_cur < 8192 ? (int)limit.rlim_cur / 2 : 4096;
+	     syscall(SYS_fcntl, number, F_GETFD) >= 0;)
+		number++;
+	for (int i = 0; i < 4; i++)
+		assert_int_equal(dup2(victim, number + i), number + i);
+	atomic_store(&step, 2);
+	assert_int_equal(pthread_join(thread, &done), 0);
+	assert_non_null(done);
+	assert_int_equal(file_size("victim"), SIZE);
+	assert_in_file("victim", 0, SIZE, OLD);
+	assert_int_equal(file_size("data"), 4096);
+	for (int i = 0; i < 4; i++)
+		close(number + i);
+	unpin_data();
+}
+
+/* Another root directory, without /proc. */
+static void truncate__in_bare_root(void **state)
+{
+	(void)state;
+	if (geteuid() != 0)
+		skip_test("only for root");
+	must_stage(pin_data(SIZE));
+	assert_int_equal(chroot(test_dir()), 0);
+	assert_int_equal(chdir("/"), 0);
+	assert_int_equal(truncate("/data", 0), 0);
+	assert_int_equal(pwrite(fd, "0123456789", 10, 0), 10);
+	assert_int_equal(map[20], 0);
+	assert_int_equal(close(open("/data", O_WRONLY | O_TRUNC)), 0);
+	assert_int_equal(ftruncate(fd, SIZE), 0);
+	assert_int_equal(map[0], 0);
+	unpin_data();
+}
+
+/* ---- threads that write as it gets staged ---- */
+
+enum { WRITERS = 3, RECORDS = 20000 };
+
+struct record {
+	uint64_t writer, n, rest[6];
+};
+
+static atomic_uint running;
+
+static void *write_all(void *arg)
+{
+	struct record r = { .writer = (uintptr_t)arg };
+
+	memset(r.rest, 0xa5, sizeof(r.rest));
+	for (r.n = 0; r.n < RECORDS; r.n++)
+		if (write(fd, &r, sizeof(r)) != sizeof(r))
+			break;
+	running--;
+	return NULL;
+}
+
+/* Whoever began to write before is not told where the kernel put it. */
+static void write_while_staged(int flags)
+{
+	static unsigned char seen[WRITERS][RECORDS];
+	const size_t size = WRITERS * RECORDS * sizeof(struct record);
+	const struct record *records;
+	pthread_t thread[WRITERS];
+	unsigned staged = 0;
+
+	make_file("data", flags & O_APPEND ? 0 : size);
+	fd = open_file("data", O_RDWR | flags);
+	ring_init(&ring);
+	running = WRITERS;
+	for (uintptr_t i = 0; i < WRITERS; i++)
+		assert_int_equal(pthread_create(&thread[i], NULL, write_all, (void *)i), 0);
+	while (running) {
+		map = map_fd(fd, size, 0);
+		if (register_one(&ring, map, file_size("data") & -page_size()) == 0) {
+			staged++;
+			usleep(3000);
+			io_uring_unregister_buffers(&ring);
+		}
+		munmap(map, size);
+		usleep(1000);
+	}
+	for (int i = 0; i < WRITERS; i++)
+		pthread_join(thread[i], NULL);
+	if (with_shim() && kernel_refuses())
+		assert_true(staged > 0);
+	io_uring_queue_exit(&ring);
+	assert_int_equal(fsync(fd), 0);
+	assert_int_equal(file_size("data"), size);
+	records = mmap(NULL, size, PROT_READ, MAP_SHARED, fd, 0);
+	assert_ptr_not_equal(records, MAP_FAILED);
+	for (size_t i = 0; i < size / sizeof(*records); i++) {
+		assert_in_range(records[i].writer, 0, WRITERS - 1);
+		assert_in_range(records[i].n, 0, RECORDS - 1);
+		assert_int_equal(seen[records[i].writer][records[i].n]++, 0);
+	}
+	close(fd);
+}
+
+static void position__shared_by_threads_while_staged(void **state)
+{
+	(void)state;
+	write_while_staged(0);
+}
+
+static void append__by_threads_while_staged(void **state)
+{
+	(void)state;
+	write_while_staged(O_APPEND);
+}
+
 int main(int argc, char **argv)
 {
 	static const struct test cases[] = {
-		TEST(position__shared_by_children), TEST(append__by_children),
-		TEST(open_truncating__by_children), TEST(open_truncating__names_exchanged),
-		TEST(truncate__names_exchanged),    { 0 },
+		TEST(position__shared_by_children),
+		TEST(append__by_children),
+		TEST(open_truncating__by_children),
+		TEST(open_truncating__names_exchanged),
+		TEST(truncate__names_exchanged),
+		TEST(truncate__by_thread_with_own_table),
+		TEST(truncate__in_bare_root),
+		TEST(position__shared_by_threads_while_staged),
+		TEST(append__by_threads_while_staged),
+		{ 0 },
 	};
 
 	return test_main(argc, argv, cases, NULL);
