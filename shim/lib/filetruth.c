@@ -1,15 +1,19 @@
 /* SPDX-License-Identifier: MIT */
 #include "lib/filetruth.h"
 
+#include <fcntl.h>
 #include <limits.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "lib/exchange.h"
+#include "lib/join.h"
 #include "lib/pin.h"
 #include "lib/real.h"
 #include "lib/sync.h"
+#include "lib/turn.h"
 
 bool file_exchange_between(unsigned before)
 {
@@ -111,4 +115,92 @@ void file_clear(struct file *f, uint64_t off, uint64_t end)
 		all &= clear_segment(s, off, end);
 	if (all)
 		sync_wrote(f->key, off, end - off);
+}
+
+static bool can_read(int fd, struct inode_key key)
+{
+	const int flags = fcntl(fd, F_GETFL);
+	struct stat st;
+
+	return flags >= 0 && (flags & O_ACCMODE) != O_WRONLY &&
+	       !(flags & (O_DIRECT | O_PATH)) && fstat(fd, &st) == 0 && st.st_dev == key.dev &&
+	       st.st_ino == key.ino;
+}
+
+int file_reader(int fd, struct inode_key key)
+{
+	struct file *f;
+
+	if (can_read(fd, key))
+		return fd;
+	f = space_file(key, false);
+	return f && f->fd >= 0 && can_read(f->fd, key) ? f->fd : -1;
+}
+
+/* Straight into the memory; not by pwrite(), as above. Behind the file's end it reads zero. */
+static bool reread_segment(const struct segment *s, int fd, uint64_t off, uint64_t end)
+{
+	const uint64_t lo = MAX(off, s->off), hi = MIN(end, s->off + s->len);
+	const uint64_t first = page_down(lo);
+	uint64_t at = lo;
+	ssize_t n = 1;
+	char *p;
+
+	if (lo >= hi)
+		return true;
+	p = exchange_map_memory(s, first, hi - first);
+	if (!p)
+		return false;
+	for (; n > 0 && at < hi; at += (uint64_t)MAX(n, (ssize_t)0))
+		n = real.pread(fd, p + (at - first), hi - at, (off_t)at);
+	if (n == 0)
+		memset(p + (at - first), 0, hi - at);
+	real.munmap(p, hi - first);
+	return n >= 0;
+}
+
+/* Memory gets what the file reads in [off, end). False: not all of it. Lock held. */
+static bool reread(int fd, struct inode_key key, uint64_t off, uint64_t end)
+{
+	struct file *f = space_file(key, false);
+	struct stat st;
+	bool all = true;
+	int reader;
+
+	if (!f || off >= end || !segment_find(f, off, end))
+		return true;
+	reader = file_reader(fd, key);
+	if (reader < 0) {
+		off = fstat(fd, &st) == 0 ? MAX(off, (uint64_t)st.st_size) : end;
+		if (off < end)
+			file_clear(f, off, end);
+		return false;
+	}
+	for (struct segment *s = f->segments; s; s = s->next)
+		all &= reread_segment(s, reader, off, end);
+	if (all)
+		sync_wrote(key, off, end - off);
+	return all;
+}
+
+/* Without a descriptor to read it from, the keeper finds the file changed, and brings the
+ * memory what memory did not change. */
+void file_look_again(int fd, uint64_t off, uint64_t end)
+{
+	struct join_visit v = { .fd = fd, .off = off, .end = MIN(end, (uint64_t)INT64_MAX) };
+	struct space_guard g;
+	int saved = errno;
+	bool all;
+
+	if (sync_fd_staged(fd, &v.key) && space_lock(&g)) {
+		turn_take(TURN_WRITE, v.key);
+		join_visit(&v);
+		all = reread(fd, v.key, off, end);
+		join_end_visit(&v);
+		turn_give(TURN_WRITE, v.key);
+		space_unlock(&g);
+		if (!all)
+			(void)sync_file(v.key, 0, 0, false);
+	}
+	errno = saved;
 }

@@ -38,6 +38,14 @@ void file_take(struct inode_key key, const struct iovec *iov, int n, size_t left
  */
 void file_clear(struct file *f, uint64_t off, uint64_t end);
 
+/* A descriptor that the file can be read from: fd, or another one that the program has of it;
+ * or -1. Lock held. */
+int file_reader(int fd, struct inode_key key);
+
+/* After a call that changed [off, end) of the file behind fd, and began when nothing of it was
+ * staged: if it is now, the staging saw none of that, all, or a part. Memory gets all of it. */
+void file_look_again(int fd, uint64_t off, uint64_t end);
+
 /* Did an exchange come between? Then it is over when this returns. */
 bool file_exchange_between(unsigned before);
 

@@ -63,6 +63,48 @@ static void advance(int fd, off_t *off, ssize_t n)
 		(void)real.lseek(fd, n, SEEK_CUR);
 }
 
+/* Where a call that has just put `n` bytes into a file began to: the position says so if nobody
+ * else has moved it. */
+static bool put_at(int out, const off_t *off, ssize_t n, off_t *ret)
+{
+	off_t end;
+
+	if (!position(off, &end))
+		return false;
+	if (!off)
+		end = real.lseek(out, 0, SEEK_CUR);
+	*ret = end - n;
+	return *ret >= 0;
+}
+
+/* Staged while the kernel carried data into it. Where it is not certain which part that was,
+ * nothing is taken: memory might have been stored to since. The keeper sees what changed. */
+static __attribute__((noinline)) void after_copy(int out, const off_t *off, ssize_t n)
+{
+	struct inode_key key;
+	off_t at = 0, again = 0;
+	bool known;
+	int saved = errno;
+
+	known = put_at(out, off, n, &at);
+	if (sync_fd_staged(out, &key)) {
+		known = known && put_at(out, off, n, &again) && again == at;
+		if (known)
+			file_look_again(out, (uint64_t)at, (uint64_t)at + (uint64_t)n);
+		else
+			(void)sync_file(key, 0, 0, false);
+	}
+	errno = saved;
+}
+
+/* What the original said of a target that nobody had staged when it was called. */
+static inline ssize_t copied(int out, const off_t *off, ssize_t ret)
+{
+	if (unlikely(anything_staged()) && ret > 0)
+		after_copy(out, off, ret);
+	return ret;
+}
+
 /* As much as can be; an error counts if nothing was moved before. */
 static ssize_t through_buffer(int in, off_t *in_off, int out, off_t *out_off, size_t len)
 {
@@ -118,11 +160,13 @@ ssize_t on_copy_file_range(int in, off_t *in_off, int out, off_t *out_off, size_
 	off_t a, b;
 
 	if (likely(!anything_staged()))
-		return real.copy_file_range(in, in_off, out, out_off, len, flags);
+		return copied(out, out_off,
+			      real.copy_file_range(in, in_off, out, out_off, len, flags));
 	before_source(in, in_off, len);
 	if (!is_staged(out) || !position(in_off, &a) || !position(out_off, &b) ||
 	    len > (size_t)SSIZE_MAX || !copy_allowed(in, in_off, out, out_off, flags))
-		return real.copy_file_range(in, in_off, out, out_off, len, flags);
+		return copied(out, out_off,
+			      real.copy_file_range(in, in_off, out, out_off, len, flags));
 	if (a == CURRENT)
 		a = real.lseek(in, 0, SEEK_CUR);
 	if (b == CURRENT)
@@ -140,13 +184,19 @@ ssize_t on_sendfile(int out, int in, off_t *off, size_t n)
 	off_t at;
 
 	if (likely(!anything_staged()))
-		return real.sendfile(out, in, off, n);
+		return copied(out, NULL, real.sendfile(out, in, off, n));
 	before_source(in, off, n);
 	if (!is_staged(out) || !position(off, &at) || real.lseek(in, 0, SEEK_CUR) < 0 ||
 	    real.sendfile(out, in, off, 0) < 0)
-		return real.sendfile(out, in, off, n);
+		return copied(out, NULL, real.sendfile(out, in, off, n));
 	return through_buffer(in, off, out, NULL, MIN(n, (size_t)INT_MAX & ~(size_t)4095));
 }
+
+struct pipe_copy {
+	int in;	    /* the program's pipe */
+	int own[2]; /* ours */
+	char *buf;  /* twice PIPE_PART */
+};
 
 /* Waits until there is something in the pipe, or nobody who could write to it. */
 static bool wait_for_data(int pipe, unsigned flags)
@@ -157,37 +207,83 @@ static bool wait_for_data(int pipe, unsigned flags)
 	       poll(&p, 1, -1) > 0;
 }
 
-/* From a pipe into a staged file: a copy of what comes goes into a pipe of ours, and from there
- * into the memory, once the file has taken the original. Nothing is taken out of the program's
- * pipe that the file does not get. */
-static ssize_t splice_part(int in, int out, off_t *out_off, size_t len, unsigned flags,
-			   struct inode_key key, const int own[2], char *buf)
+/* As in write(): where the file grew over a gap, that reads zero. Lock held. */
+static void follow_part(struct join_visit *v, uint64_t old_size, uint64_t at, size_t n,
+			const char *from)
+{
+	const struct iovec iov = { (void *)(uintptr_t)from, n };
+	struct file *f;
+
+	join_visit_more(v, MIN(old_size, at), at + n);
+	f = space_file(v->key, false);
+	if (f && at > old_size && segment_find(f, old_size, at))
+		file_clear(f, old_size, at);
+	file_take(v->key, &iov, 1, n, (off_t)at);
+}
+
+/*
+ * What is in the pipe goes into the file, a copy of it into a pipe of ours before: nothing is
+ * taken out of the program's pipe that the file does not get. If another reader of it came in
+ * between, the file has something else than we: it is read back, before the keeper can write
+ * there what memory still has. Where it cannot be read, the copy has to do. Returns what was
+ * moved; *ret_from is where that stands, *ret_n how much of it.
+ */
+static ssize_t move_part(struct join_visit *v, off_t *out_off, size_t len, unsigned flags,
+			 const struct pipe_copy *c, const char **ret_from, size_t *ret_n)
+{
+	char *copy = c->buf + PIPE_PART;
+	ssize_t seen, moved, got = -1;
+	int saved = errno, reader;
+
+	seen = tee(c->in, c->own[1], MIN(len, PIPE_PART), SPLICE_F_NONBLOCK);
+	if (seen <= 0)
+		return seen;
+	turn_take(TURN_LENGTH, v->key);
+	errno = saved;
+	moved = real.splice(c->in, NULL, v->fd, out_off, (size_t)seen,
+			    flags | SPLICE_F_NONBLOCK);
+	saved = errno;
+	reader = moved > 0 ? file_reader(v->fd, v->key) : -1;
+	if (reader >= 0)
+		got = real.pread(reader, c->buf, (size_t)moved, (off_t)v->off);
+	turn_give(TURN_LENGTH, v->key);
+	*ret_from = c->buf;
+	*ret_n = (size_t)MAX(moved, (ssize_t)0);
+	seen = real.read(c->own[0], copy, (size_t)seen);
+	if (got != moved) {
+		*ret_from = copy;
+		*ret_n = (size_t)MAX(MIN(moved, seen), (ssize_t)0);
+	}
+	errno = saved;
+	return moved;
+}
+
+static ssize_t splice_part(const struct pipe_copy *c, int out, off_t *out_off, size_t len,
+			   unsigned flags, struct inode_key key)
 {
 	struct join_visit v = { .fd = out, .key = key };
-	struct iovec iov = { buf, 0 };
+	const char *from = NULL;
 	struct space_guard g;
-	ssize_t seen, moved;
+	struct stat st;
+	ssize_t moved;
 	int saved = errno;
+	size_t n = 0;
 	off_t at;
 
 	if (!space_lock(&g))
-		return real.splice(in, NULL, out, out_off, len, flags);
+		return real.splice(c->in, NULL, out, out_off, len, flags);
 	turn_take(TURN_WRITE, key);
 	at = out_off ? *out_off : real.lseek(out, 0, SEEK_CUR);
 	v.off = (uint64_t)at;
 	v.end = v.off + MIN(len, PIPE_PART);
 	join_visit(&v);
-	seen = tee(in, own[1], MIN(len, PIPE_PART), SPLICE_F_NONBLOCK);
-	moved = seen;
-	saved = seen < 0 ? errno : saved;
-	if (seen > 0) {
-		moved = real.splice(in, NULL, out, out_off, (size_t)seen,
-				    flags | SPLICE_F_NONBLOCK);
-		saved = moved < 0 ? errno : saved;
-		iov.iov_len = (size_t)MAX(real.read(own[0], buf, (size_t)seen), (ssize_t)0);
-		if (moved > 0)
-			file_take(key, &iov, 1, MIN((size_t)moved, iov.iov_len), at);
-	}
+	if (fstat(out, &st) < 0)
+		st.st_size = INT64_MAX;
+	errno = saved;
+	moved = move_part(&v, out_off, len, flags, c, &from, &n);
+	saved = errno;
+	if (n)
+		follow_part(&v, (uint64_t)st.st_size, (uint64_t)at, n, from);
 	join_end_visit(&v);
 	turn_give(TURN_WRITE, key);
 	space_unlock(&g);
@@ -198,30 +294,30 @@ static ssize_t splice_part(int in, int out, off_t *out_off, size_t len, unsigned
 static ssize_t splice_staged(int in, int out, off_t *out_off, size_t len, unsigned flags,
 			     struct inode_key key)
 {
+	struct pipe_copy c = { .in = in };
 	struct scratch scratch;
-	int own[2], saved = errno;
+	int saved = errno;
 	ssize_t ret;
-	char *buf;
 
-	if (pipe2(own, O_CLOEXEC) < 0)
+	if (pipe2(c.own, O_CLOEXEC) < 0)
 		return -1;
-	own[0] = ownfd_adopt(own[0]);
-	own[1] = ownfd_adopt(own[1]);
-	if (own[0] < 0 || own[1] < 0 || scratch_open(&scratch) < 0) {
-		ownfd_close(own[0]);
-		ownfd_close(own[1]);
+	c.own[0] = ownfd_adopt(c.own[0]);
+	c.own[1] = ownfd_adopt(c.own[1]);
+	if (c.own[0] < 0 || c.own[1] < 0 || scratch_open(&scratch) < 0) {
+		ownfd_close(c.own[0]);
+		ownfd_close(c.own[1]);
 		errno = ENOMEM;
 		return -1;
 	}
-	buf = scratch_get(&scratch, PIPE_PART);
+	c.buf = scratch_get(&scratch, 2 * PIPE_PART);
 	do {
 		errno = saved;
-		ret = splice_part(in, out, out_off, len, flags, key, own, buf);
+		ret = splice_part(&c, out, out_off, len, flags, key);
 	} while (ret < 0 && errno == EAGAIN && wait_for_data(in, flags));
 	saved = errno;
 	scratch_close(&scratch);
-	ownfd_close(own[0]);
-	ownfd_close(own[1]);
+	ownfd_close(c.own[0]);
+	ownfd_close(c.own[1]);
 	errno = saved;
 	return ret;
 }
@@ -233,11 +329,11 @@ ssize_t on_splice(int in, off_t *in_off, int out, off_t *out_off, size_t len,
 	off_t at;
 
 	if (likely(!anything_staged()))
-		return real.splice(in, in_off, out, out_off, len, flags);
+		return copied(out, out_off, real.splice(in, in_off, out, out_off, len, flags));
 	before_source(in, in_off, len);
 	if (!len || in_off || !sync_fd_staged(out, &key) || !position(out_off, &at) ||
 	    fcntl(out, F_GETFL) & O_APPEND || fcntl(in, F_GETPIPE_SZ) < 0)
-		return real.splice(in, in_off, out, out_off, len, flags);
+		return copied(out, out_off, real.splice(in, in_off, out, out_off, len, flags));
 	return splice_staged(in, out, out_off, len, flags, key);
 }
 
@@ -258,12 +354,24 @@ static int clone_staged(int fd, unsigned long request, void *arg, int source)
 	return real.ioctl(fd, request, arg);
 }
 
-int on_ioctl(int fd, unsigned long request, void *arg)
+/* Staged meanwhile: into a file that nobody had staged the clone was made. */
+static void after_clone(int fd, unsigned long request, const void *arg)
+{
+	struct file_clone_range range = { 0 };
+	uint64_t end;
+
+	if (request == FICLONERANGE && !pin_copy_in(&range, arg, sizeof(range)))
+		return;
+	if (!range.src_length ||
+	    __builtin_add_overflow(range.dest_offset, range.src_length, &end))
+		end = UINT64_MAX;
+	file_look_again(fd, range.dest_offset, end);
+}
+
+static int ioctl_anywhere(int fd, unsigned long request, void *arg)
 {
 	struct file_clone_range range;
 
-	if (likely(!anything_staged()))
-		return real.ioctl(fd, request, arg);
 	switch (request) {
 	case FICLONE:
 		return clone_staged(fd, request, arg, (int)(intptr_t)arg);
@@ -276,4 +384,14 @@ int on_ioctl(int fd, unsigned long request, void *arg)
 		break;
 	}
 	return real.ioctl(fd, request, arg);
+}
+
+int on_ioctl(int fd, unsigned long request, void *arg)
+{
+	int ret = likely(!anything_staged()) ? real.ioctl(fd, request, arg)
+					     : ioctl_anywhere(fd, request, arg);
+
+	if ((request == FICLONE || request == FICLONERANGE) && ret >= 0 && anything_staged())
+		after_clone(fd, request, arg);
+	return ret;
 }

@@ -1,9 +1,11 @@
 /* SPDX-License-Identifier: MIT */
 /* Data that goes from descriptor to descriptor inside the kernel, from and to a staged file. */
 #include "alike.h"
+#include "held.h"
 
 #include <linux/fiemap.h>
 #include <linux/fs.h>
+#include <pthread.h>
 #include <sys/ioctl.h>
 #include <sys/sendfile.h>
 #include <sys/syscall.h>
@@ -203,6 +205,23 @@ static void splice__waits_for_data(void **state)
 	alike_end();
 }
 
+/* Nothing that was stored behind the end shows in the gap. */
+static void splice__behind_the_end(void **state)
+{
+	loff_t to[2] = { SIZE - 1000, SIZE - 1000 };
+	int p[2];
+
+	(void)state;
+	must_begin(SIZE - 3000, 0, true);
+	assert_int_equal(pipe(p), 0);
+	assert_int_equal(write(p[1], "abcabcdefdef", 12), 12);
+	assert_int_equal(both(splice(p[0], NULL, fd, &to[i], 3, 0)), 3);
+	alike_same();
+	close(p[0]);
+	close(p[1]);
+	alike_end();
+}
+
 static void splice__from(void **state)
 {
 	loff_t from[2] = { page(1) + 90, page(1) + 90 };
@@ -219,6 +238,155 @@ static void splice__from(void **state)
 	close(p[1]);
 	alike_same();
 	alike_end();
+}
+
+/* ---- staged while such a call into the file goes on ---- */
+
+#define AT    (64 * KIB)
+#define COUNT (64 * KIB)
+
+static struct {
+	int to, from, pipe[2];
+	struct held held; /* an argument of the call */
+	ssize_t ret;
+	int err;
+} meanwhile;
+
+static ssize_t meanwhile_copy_file_range(void)
+{
+	return copy_file_range(meanwhile.from, meanwhile.held.at, meanwhile.to, NULL, COUNT, 0);
+}
+
+static ssize_t meanwhile_copy_to_offset(void)
+{
+	loff_t to = AT;
+
+	return copy_file_range(meanwhile.from, meanwhile.held.at, meanwhile.to, &to, COUNT, 0);
+}
+
+static ssize_t meanwhile_sendfile(void)
+{
+	return sendfile(meanwhile.to, meanwhile.from, meanwhile.held.at, COUNT);
+}
+
+static ssize_t meanwhile_splice(void)
+{
+	return splice(meanwhile.pipe[0], NULL, meanwhile.to, NULL, COUNT, 0);
+}
+
+static ssize_t meanwhile_splice_to_offset(void)
+{
+	loff_t to = AT;
+
+	return splice(meanwhile.pipe[0], NULL, meanwhile.to, &to, COUNT, 0);
+}
+
+static ssize_t meanwhile_clone(void)
+{
+	return ioctl(meanwhile.to, FICLONERANGE, meanwhile.held.at) == 0 ? (ssize_t)COUNT : -1;
+}
+
+static void *meanwhile_call(void *call)
+{
+	meanwhile.ret = ((ssize_t(*)(void))call)();
+	meanwhile.err = errno;
+	return NULL;
+}
+
+/* Memory has what the call wrote, and so has the file after the program went on with that. */
+static void staged_meanwhile(ssize_t (*call)(void), int access)
+{
+	const bool through_pipe =
+		call == meanwhile_splice || call == meanwhile_splice_to_offset;
+	static unsigned char want[SIZE], data[COUNT];
+	struct file_clone_range range = { .src_length = COUNT, .dest_offset = AT };
+	long number = SYS_splice;
+	struct io_uring ring;
+	unsigned char *map;
+	pthread_t thread;
+	int fd, plain;
+
+	make_file("staged", SIZE);
+	make_file("plain", SIZE);
+	make_file("source", COUNT);
+	fd = open_file("staged", O_RDWR);
+	map = map_fd(fd, SIZE, 0);
+	meanwhile.to = access == O_RDWR ? fd : open_file("staged", access);
+	meanwhile.from = open_file("source", O_RDWR);
+	fill(data, COUNT, 0, NEW);
+	fill(want, SIZE, 0, OLD);
+	assert_int_equal(pwrite(meanwhile.from, data, COUNT, 0), COUNT);
+	assert_int_equal(lseek(meanwhile.to, AT, SEEK_SET), AT);
+	assert_int_equal(pipe(meanwhile.pipe), 0);
+	range.src_fd = meanwhile.from;
+	if (call == meanwhile_clone)
+		hold(&meanwhile.held, &range, sizeof(range));
+	else
+		hold(&meanwhile.held, (loff_t[]){ 0 }, sizeof(loff_t));
+	ring_init(&ring);
+	assert_int_equal(pthread_create(&thread, NULL, meanwhile_call, call), 0);
+	if (through_pipe)
+		assert_true(poll_until(thread_sleeps_in, &number, 20000));
+	else
+		wait_held(&meanwhile.held);
+
+	must_stage(register_one(&ring, map, SIZE));
+	if (through_pipe)
+		assert_int_equal(write(meanwhile.pipe[1], data, COUNT), COUNT);
+	else
+		let_go(&meanwhile.held);
+	pthread_join(thread, NULL);
+	if (meanwhile.ret < 0) {
+		assert_true(call == meanwhile_clone);
+		assert_true(meanwhile.err == EOPNOTSUPP || meanwhile.err == ENOTTY);
+	} else {
+		assert_in_range(meanwhile.ret, 1, COUNT);
+		memcpy(want + AT, data, (size_t)meanwhile.ret);
+	}
+	assert_memory_equal(map, want, SIZE);
+	for (size_t at = 100; at < SIZE; at += page_size())
+		map[at] = want[at] = 77;
+	assert_int_equal(munmap(map, SIZE), 0);
+	io_uring_queue_exit(&ring);
+	plain = open_file("plain", O_RDWR);
+	assert_int_equal(pwrite(plain, want, SIZE, 0), SIZE);
+	assert_int_equal(tool("filetool", "same", path_of("staged"), path_of("plain")), 0);
+}
+
+static void copy_file_range__staged_meanwhile(void **state)
+{
+	(void)state;
+	staged_meanwhile(meanwhile_copy_file_range, O_RDWR);
+}
+
+static void copy_file_range__staged_meanwhile_offset(void **state)
+{
+	(void)state;
+	staged_meanwhile(meanwhile_copy_to_offset, O_WRONLY);
+}
+
+static void sendfile__staged_meanwhile(void **state)
+{
+	(void)state;
+	staged_meanwhile(meanwhile_sendfile, O_RDWR);
+}
+
+static void splice__staged_meanwhile(void **state)
+{
+	(void)state;
+	staged_meanwhile(meanwhile_splice, O_RDWR);
+}
+
+static void splice__staged_meanwhile_offset(void **state)
+{
+	(void)state;
+	staged_meanwhile(meanwhile_splice_to_offset, O_WRONLY);
+}
+
+static void clone__staged_meanwhile(void **state)
+{
+	(void)state;
+	staged_meanwhile(meanwhile_clone, O_RDWR);
 }
 
 static void read__fortified(void **state)
@@ -428,7 +596,14 @@ int main(int argc, char **argv)
 		TEST(sendfile__from),
 		TEST(splice__into),
 		TEST(splice__waits_for_data),
+		TEST(splice__behind_the_end),
 		TEST(splice__from),
+		TEST(copy_file_range__staged_meanwhile),
+		TEST(copy_file_range__staged_meanwhile_offset),
+		TEST(sendfile__staged_meanwhile),
+		TEST(splice__staged_meanwhile),
+		TEST(splice__staged_meanwhile_offset),
+		TEST(clone__staged_meanwhile),
 		TEST(read__fortified),
 		TEST(write__three_bytes),
 		TEST(write__behind_the_end),
