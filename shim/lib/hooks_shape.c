@@ -124,6 +124,15 @@ static int cut_staged(const struct change *c, struct inode_key key, uint64_t siz
 	return ret;
 }
 
+/* What the original said of a file that nobody had staged when it was called: it has changed
+ * [off, end), and may be staged since. */
+static inline int changed(int fd, uint64_t off, uint64_t end, int ret)
+{
+	if (unlikely(anything_staged()) && ret >= 0)
+		file_look_again(fd, off, end);
+	return ret;
+}
+
 static int make_ftruncate(const struct change *c)
 {
 	return real.ftruncate(c->fd, c->len);
@@ -136,7 +145,7 @@ int on_ftruncate(int fd, off_t len)
 
 	if (unlikely(anything_staged()) && len >= 0 && sync_fd_staged(fd, &key))
 		return cut_staged(&c, key, (uint64_t)len);
-	return real.ftruncate(fd, len);
+	return changed(fd, (uint64_t)len, UINT64_MAX, real.ftruncate(fd, len));
 }
 
 /* What was cut may be staged all the same, since a moment; and others may have written to it
@@ -423,11 +432,18 @@ int on_fallocate(int fd, int mode, off_t off, off_t len)
 	const struct change c = {
 		.make = make_fallocate, .fd = fd, .mode = mode, .off = off, .len = len
 	};
+	const bool moves = mode & ~(zeroing | harmless); /* and what is not known yet */
 	struct inode_key key;
+	int ret;
 
-	if (likely(!anything_staged()) || off < 0 || len <= 0 || !sync_fd_staged(fd, &key))
-		return real.fallocate(fd, mode, off, len);
-	if (mode & ~(zeroing | harmless)) /* and what is not known yet */
+	if (likely(!anything_staged()) || off < 0 || len <= 0 || !sync_fd_staged(fd, &key)) {
+		ret = real.fallocate(fd, mode, off, len);
+		if (!(mode & ~harmless)) /* what the file reads has not changed */
+			return ret;
+		return changed(fd, (uint64_t)off,
+			       moves ? UINT64_MAX : (uint64_t)off + (uint64_t)len, ret);
+	}
+	if (moves)
 		return move_staged(&c, key);
 	return allocate_staged(&c, key, mode & zeroing);
 }

@@ -1,8 +1,10 @@
 /* SPDX-License-Identifier: MIT */
 /* Calls that change the shape of a staged file: under a pin, and without one. */
 #include "alike.h"
+#include "held.h"
 
 #include <linux/falloc.h>
+#include <pthread.h>
 
 /* Every case in two forms: NAME__pinned and NAME__unpinned. */
 #define TWICE(what)                            \
@@ -223,6 +225,144 @@ static void fallocate__collapses__pinned(void **state)
 	alike_end();
 }
 
+/* ---- staged while such a call goes on ---- */
+
+#define KEPT (64 * KIB) /* at the beginning, which is not staged */
+
+struct shaping {
+	int (*call)(int fd);
+	long number; /* its system call */
+};
+
+static int meanwhile_fd, meanwhile_ret, meanwhile_err;
+
+static int meanwhile_ftruncate(int fd)
+{
+	return ftruncate(fd, SIZE / 2 + KEPT - 3000);
+}
+
+static int meanwhile_punch(int fd)
+{
+	return fallocate(fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, SIZE / 2 + 10, KEPT);
+}
+
+static int meanwhile_zero(int fd)
+{
+	return fallocate(fd, FALLOC_FL_ZERO_RANGE, SIZE / 2 + 10, KEPT);
+}
+
+static int meanwhile_collapse(int fd)
+{
+	return fallocate(fd, FALLOC_FL_COLLAPSE_RANGE, SIZE / 2, KEPT);
+}
+
+static int meanwhile_insert(int fd)
+{
+	return fallocate(fd, FALLOC_FL_INSERT_RANGE, SIZE / 2, KEPT);
+}
+
+static void *meanwhile_call(void *arg)
+{
+	const struct shaping *s = arg;
+
+	meanwhile_ret = s->call(meanwhile_fd);
+	meanwhile_err = errno;
+	return NULL;
+}
+
+/* A write whose source is held has the file's lock, on ext4, which staging does without. */
+static void *holding_write(void *from)
+{
+	if (pwrite(meanwhile_fd, from, 1, 0) != 1)
+		abort();
+	return NULL;
+}
+
+static void staged_meanwhile(struct shaping s)
+{
+	const bool ext4 = !strcmp(getenv("TEST_FS"), "ext4");
+	unsigned char *map[2], first;
+	pthread_t writer, thread;
+	struct io_uring ring;
+	struct held held;
+	int fd[2], plain, ret;
+	size_t size;
+
+	for (int i = 0; i < 2; i++) {
+		make_file(alike_name[i], SIZE);
+		fd[i] = open_file(alike_name[i], O_RDWR);
+		map[i] = map_fd(fd[i], SIZE, 0);
+	}
+	plain = s.call(fd[1]) < 0 ? errno : 0;
+	size = file_size(alike_name[1]);
+	meanwhile_fd = fd[0];
+	ring_init(&ring);
+	first = map[0][0];
+	hold(&held, &first, 1);
+	if (ext4) {
+		assert_int_equal(pthread_create(&writer, NULL, holding_write, held.at), 0);
+		wait_held(&held);
+	}
+	assert_int_equal(pthread_create(&thread, NULL, meanwhile_call, &s), 0);
+	if (ext4 && held.fd >= 0)
+		assert_true(poll_until(thread_sleeps_in, &s.number, 20000));
+
+	ret = register_one(&ring, map[0] + KEPT, SIZE / 2);
+	/* Just while the file changes, it may be refused; not before that. */
+	if (!with_shim() || !kernel_refuses() || ret == 0 || (ext4 && held.fd >= 0))
+		must_stage(ret);
+	let_go(&held);
+	if (ext4)
+		pthread_join(writer, NULL);
+	pthread_join(thread, NULL);
+	if (meanwhile_ret < 0 && meanwhile_err == EBUSY && !plain) {
+		/* It came after the staging, and memory under a pin cannot move. */
+		assert_true(!ext4 || held.fd < 0);
+		return;
+	}
+	assert_int_equal(meanwhile_ret < 0 ? meanwhile_err : 0, plain);
+	size = size < SIZE ? size : SIZE;
+	/* Behind the end, too, as far as the page reaches. */
+	assert_memory_equal(map[0], map[1], (size + page_size() - 1) & ~(page_size() - 1));
+	for (size_t at = 200; at < size; at += page_size())
+		map[0][at] = map[1][at] = 77;
+	for (int i = 0; i < 2; i++)
+		assert_int_equal(munmap(map[i], SIZE), 0);
+	io_uring_queue_exit(&ring);
+	assert_int_equal(
+		tool("filetool", "same", path_of(alike_name[0]), path_of(alike_name[1])), 0);
+}
+
+static void ftruncate__staged_meanwhile(void **state)
+{
+	(void)state;
+	staged_meanwhile((struct shaping){ meanwhile_ftruncate, SYS_ftruncate });
+}
+
+static void fallocate__punches__staged_meanwhile(void **state)
+{
+	(void)state;
+	staged_meanwhile((struct shaping){ meanwhile_punch, SYS_fallocate });
+}
+
+static void fallocate__zeroes__staged_meanwhile(void **state)
+{
+	(void)state;
+	staged_meanwhile((struct shaping){ meanwhile_zero, SYS_fallocate });
+}
+
+static void fallocate__collapses__staged_meanwhile(void **state)
+{
+	(void)state;
+	staged_meanwhile((struct shaping){ meanwhile_collapse, SYS_fallocate });
+}
+
+static void fallocate__inserts__staged_meanwhile(void **state)
+{
+	(void)state;
+	staged_meanwhile((struct shaping){ meanwhile_insert, SYS_fallocate });
+}
+
 int main(int argc, char **argv)
 {
 	static const struct test cases[] = {
@@ -240,6 +380,11 @@ int main(int argc, char **argv)
 		BOTH_OF(fallocate__punches),
 		BOTH_OF(fallocate__zeroes),
 		BOTH_OF(fallocate__collapses),
+		TEST(ftruncate__staged_meanwhile),
+		TEST(fallocate__punches__staged_meanwhile),
+		TEST(fallocate__zeroes__staged_meanwhile),
+		TEST(fallocate__collapses__staged_meanwhile),
+		TEST(fallocate__inserts__staged_meanwhile),
 		{ 0 },
 	};
 
