@@ -14,9 +14,6 @@ void *on_mremap(void *addr, size_t old_len, size_t new_len, int flags, void *to)
 int on_ioctl(int fd, unsigned long request, void *arg);
 int on_open(const char *path, int flags, mode_t perm);
 int on_openat(int dir, const char *path, int flags, mode_t perm);
-/* A descriptor of ours in use there has another number now. */
-void shape_fd_moved(int from, int to);
-
 long uring_by_syscall(long fd, long opcode, long arg, long n);
 long on_syscall(long nr, long a, long b, long c, long d, long e, long f);
 

@@ -258,7 +258,26 @@ static ssize_t move_part(struct join_visit *v, off_t *out_off, size_t len, unsig
 	return moved;
 }
 
-static ssize_t splice_part(const struct pipe_copy *c, int out, off_t *out_off, size_t len,
+static void pipe_close(const int own[2])
+{
+	ownfd_close(own[0]);
+	ownfd_close(own[1]);
+}
+
+/* With the lock held until it is closed: dup2() must not move it to other numbers. */
+static bool pipe_open(int own[2])
+{
+	if (pipe2(own, O_CLOEXEC) < 0)
+		return false;
+	own[0] = ownfd_adopt(own[0]);
+	own[1] = ownfd_adopt(own[1]);
+	if (own[0] >= 0 && own[1] >= 0)
+		return true;
+	pipe_close(own);
+	return false;
+}
+
+static ssize_t splice_part(struct pipe_copy *c, int out, off_t *out_off, size_t len,
 			   unsigned flags, struct inode_key key)
 {
 	struct join_visit v = { .fd = out, .key = key };
@@ -272,6 +291,11 @@ static ssize_t splice_part(const struct pipe_copy *c, int out, off_t *out_off, s
 
 	if (!space_lock(&g))
 		return real.splice(c->in, NULL, out, out_off, len, flags);
+	if (!pipe_open(c->own)) {
+		space_unlock(&g);
+		errno = ENOMEM;
+		return -1;
+	}
 	turn_take(TURN_WRITE, key);
 	at = out_off ? *out_off : real.lseek(out, 0, SEEK_CUR);
 	v.off = (uint64_t)at;
@@ -286,6 +310,7 @@ static ssize_t splice_part(const struct pipe_copy *c, int out, off_t *out_off, s
 		follow_part(&v, (uint64_t)st.st_size, (uint64_t)at, n, from);
 	join_end_visit(&v);
 	turn_give(TURN_WRITE, key);
+	pipe_close(c->own);
 	space_unlock(&g);
 	errno = saved;
 	return moved;
@@ -299,13 +324,7 @@ static ssize_t splice_staged(int in, int out, off_t *out_off, size_t len, unsign
 	int saved = errno;
 	ssize_t ret;
 
-	if (pipe2(c.own, O_CLOEXEC) < 0)
-		return -1;
-	c.own[0] = ownfd_adopt(c.own[0]);
-	c.own[1] = ownfd_adopt(c.own[1]);
-	if (c.own[0] < 0 || c.own[1] < 0 || scratch_open(&scratch) < 0) {
-		ownfd_close(c.own[0]);
-		ownfd_close(c.own[1]);
+	if (scratch_open(&scratch) < 0) {
 		errno = ENOMEM;
 		return -1;
 	}
@@ -316,8 +335,6 @@ static ssize_t splice_staged(int in, int out, off_t *out_off, size_t len, unsign
 	} while (ret < 0 && errno == EAGAIN && wait_for_data(in, flags));
 	saved = errno;
 	scratch_close(&scratch);
-	ownfd_close(c.own[0]);
-	ownfd_close(c.own[1]);
 	errno = saved;
 	return ret;
 }

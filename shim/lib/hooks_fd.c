@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /* Descriptors: ours stay out of the program's way, and a mapped file's last one is kept in
- * flight. close() is async-signal-safe and stays so: what is not watched goes straight through.
- */
+ * flight. close() is async-signal-safe and stays so: what is not watched, and open or below
+ * where ours are, goes straight through. */
 #include <errno.h>
 #include <limits.h>
 #include <linux/close_range.h>
@@ -60,18 +60,14 @@ static void leaving(int fd)
 
 static void moved(int from, int to)
 {
-	/* The first does not wait for the lock, under which it may be in use. */
-	shape_fd_moved(from, to);
 	keeper_fd_moved(from, to);
 	space_fd_moved(from, to);
 	log_fd_moved(from, to);
 	turn_fd_moved(from, to);
 }
 
-int on_close(int fd)
+static int close_theirs(int fd)
 {
-	if (unlikely(ownfd_watched(fd)))
-		leaving(fd);
 	if (unlikely(ownfd_is(fd))) {
 		errno = EBADF; /* as far as the program can know */
 		return -1;
@@ -79,11 +75,38 @@ int on_close(int fd)
 	return real.close(fd);
 }
 
+int on_close(int fd)
+{
+	struct ownfd_guard g;
+	int ret;
+
+	if (unlikely(ownfd_watched(fd)))
+		leaving(fd);
+	if (likely(!ownfd_may_come(fd)) || !space_is_ours())
+		return close_theirs(fd);
+	ownfd_lock(&g);
+	ret = close_theirs(fd);
+	ownfd_unlock(&g);
+	return ret;
+}
+
+static int close_around_ours(unsigned int first, unsigned int last)
+{
+	int own, ret = 0;
+
+	while (ret == 0 && (own = ownfd_next((int)first)) >= 0 && (unsigned)own <= last) {
+		if ((unsigned)own > first)
+			ret = real.close_range(first, (unsigned)own - 1, 0);
+		first = (unsigned)own + 1;
+	}
+	return ret == 0 && first <= last ? real.close_range(first, last, 0) : ret;
+}
+
 /* In pieces around ours. */
 int on_close_range(unsigned int first, unsigned int last, int flags)
 {
-	int own, ret = 0;
-	unsigned from = first;
+	struct ownfd_guard g;
+	int ret;
 
 	/* Marking close-on-exec does not hurt ours, which are marked already. Numbers that high
 	 * have none of ours. */
@@ -99,13 +122,11 @@ int on_close_range(unsigned int first, unsigned int last, int flags)
 	for (int fd = ownfd_next_watched((int)first); fd >= 0 && (unsigned)fd <= last;
 	     fd = ownfd_next_watched(fd + 1))
 		leaving(fd);
-	while (ret == 0 && (own = ownfd_next((int)from)) >= 0 && (unsigned)own <= last) {
-		if ((unsigned)own > from)
-			ret = real.close_range(from, (unsigned)own - 1, flags);
-		from = (unsigned)own + 1;
-	}
-	if (ret == 0 && from <= last)
-		ret = real.close_range(from, last, flags);
+	if (!ownfd_reaches((int)MIN(last, (unsigned)INT_MAX)) || !space_is_ours())
+		return close_around_ours(first, last);
+	ownfd_lock(&g);
+	ret = close_around_ours(first, last);
+	ownfd_unlock(&g);
 	return ret;
 }
 
@@ -114,27 +135,83 @@ void on_closefrom(int first)
 	(void)on_close_range((unsigned)MAX(first, 0), ~0U, 0);
 }
 
-static int before_dup(int fd, int to)
+/* What a call that puts something at a number holds until it is made. */
+struct claim {
+	struct ownfd_guard numbers;
+	struct space_guard space;
+	struct conversation *talk;
+	bool locked, space_locked, evaded;
+};
+
+static void claim_end(struct claim *c)
 {
+	if (c->locked)
+		ownfd_unlock(&c->numbers);
+	keeper_fd_let_go(c->talk);
+	if (c->space_locked)
+		space_unlock(&c->space);
+}
+
+/* Ours at `to` goes elsewhere, at a moment when nobody uses it: whoever does has the space's
+ * lock, or a conversation. */
+static int claim_from_us(struct claim *c, int to)
+{
+	int new;
+
+	ownfd_unlock(&c->numbers);
+	c->space_locked = space_lock(&c->space);
+	c->talk = keeper_fd_hold(to);
+	ownfd_lock(&c->numbers);
+	if (!ownfd_is(to))
+		return 0;
+	new = ownfd_evade(to, moved);
+	if (new == -EMFILE) {
+		claim_end(c);
+		errno = EMFILE;
+		return -1;
+	}
+	c->evaded = new >= 0;
+	return 0;
+}
+
+static int claim(struct claim *c, int fd, int to)
+{
+	*c = (struct claim){ .talk = NULL };
 	if (fd != to && unlikely(ownfd_watched(to)))
 		leaving(to);
 	if (unlikely(ownfd_is(fd))) {
 		errno = EBADF;
 		return -1;
 	}
-	if (unlikely(ownfd_is(to)) && space_is_ours() && ownfd_evade(to, moved) < 0) {
-		errno = EMFILE;
-		return -1;
-	}
-	return 0;
+	if (likely(!ownfd_may_come(to) && !ownfd_is(to)) || fd == to || !space_is_ours())
+		return 0;
+	ownfd_lock(&c->numbers);
+	c->locked = true;
+	return unlikely(ownfd_is(to)) ? claim_from_us(c, to) : 0;
+}
+
+/* If the call failed, what was ours is still there. */
+static int claimed(struct claim *c, int to, int ret)
+{
+	int saved = errno;
+
+	if (ret < 0 && c->evaded)
+		real.close(to);
+	claim_end(c);
+	errno = saved;
+	return ret;
 }
 
 int on_dup2(int fd, int to)
 {
-	return before_dup(fd, to) < 0 ? -1 : real.dup2(fd, to);
+	struct claim c;
+
+	return claim(&c, fd, to) < 0 ? -1 : claimed(&c, to, real.dup2(fd, to));
 }
 
 int on_dup3(int fd, int to, int flags)
 {
-	return before_dup(fd, to) < 0 ? -1 : real.dup3(fd, to, flags);
+	struct claim c;
+
+	return claim(&c, fd, to) < 0 ? -1 : claimed(&c, to, real.dup3(fd, to, flags));
 }

@@ -183,20 +183,12 @@ static void look_again(int fd)
 /*
  * By a name. What it leads to may change between looking and cutting, and what the kernel says
  * of a name must be said of this one: so the call is made with it, and the file that it led to
- * before is held by a descriptor that stands for a name only, and asked whether it was cut. One
- * at a time, for the lock is held; its number changes if the program wants it.
+ * before is held by a descriptor that stands for a name only, and asked whether it was cut.
+ * With the lock held all the time: dup2() must not move that to another number.
  */
-static atomic_int held = -1;
-
-void shape_fd_moved(int from, int to)
-{
-	atomic_compare_exchange_strong(&held, &from, to);
-}
-
-static uint64_t held_size(struct inode_key key)
+static uint64_t held_size(int fd, struct inode_key key)
 {
 	struct stat st;
-	int fd = atomic_load(&held);
 
 	return fd >= 0 && fstat(fd, &st) == 0 && is_of(&st, key) ? (uint64_t)st.st_size
 								 : UINT64_MAX;
@@ -207,15 +199,15 @@ static int cut_named(const struct change *c, struct inode_key key)
 	const uint64_t size = (uint64_t)c->len;
 	struct join_visit v;
 	struct space_guard g;
-	int ret, saved = errno;
+	int ret, held, saved = errno;
 	uint64_t before;
 	bool cut;
 
 	if (!space_lock(&g))
 		return c->make(c);
 	turn_take(TURN_WRITE, key);
-	atomic_store(&held, ownfd_adopt(real.openat(c->fd, c->path, O_PATH | O_CLOEXEC, 0)));
-	before = held_size(key);
+	held = ownfd_adopt(real.openat(c->fd, c->path, O_PATH | O_CLOEXEC, 0));
+	before = held_size(held, key);
 	v = visit(c, key, page_down(MIN(size, before)), INT64_MAX);
 	if (before != UINT64_MAX) {
 		join_visit(&v);
@@ -225,11 +217,11 @@ static int cut_named(const struct change *c, struct inode_key key)
 	errno = saved;
 	ret = make_alone(c, key);
 	saved = errno;
-	cut = ret >= 0 && before != UINT64_MAX && held_size(key) == size;
+	cut = ret >= 0 && before != UINT64_MAX && held_size(held, key) == size;
 	if (cut)
 		now_zero(key, MIN(size, before), UINT64_MAX);
 	join_end_visit(&v);
-	ownfd_close(atomic_exchange(&held, -1));
+	ownfd_close(held);
 	turn_give(TURN_WRITE, key);
 	space_unlock(&g);
 	if (ret >= 0 && !cut)

@@ -37,21 +37,6 @@ static bool appends(const struct writing *w)
 	return w->how & RWF_APPEND || (flags >= 0 && flags & O_APPEND);
 }
 
-/* A descriptor of the program's to read the file with, as a page and a byte are read; or -1. */
-static int reader(const struct writing *w, struct inode_key key)
-{
-	const int flags = fcntl(w->fd, F_GETFL);
-	const struct file *f = space_file(key, false);
-	struct stat st;
-
-	if (flags >= 0 && (flags & O_ACCMODE) == O_RDWR && !(flags & O_DIRECT))
-		return w->fd;
-	if (f && f->fd >= 0 && fstat(f->fd, &st) == 0 &&
-	    !inode_key_cmp(key, (struct inode_key){ st.st_dev, st.st_ino }))
-		return f->fd;
-	return -1;
-}
-
 /* Whether the file has at `at` the first n bytes that were written. */
 static bool file_has(int fd, const struct writing *w, size_t n, off_t at)
 {
@@ -93,7 +78,7 @@ static off_t written_at(const struct writing *w, struct inode_key key, size_t n,
 		return at;
 	if (at == before)
 		return at;
-	fd = reader(w, key);
+	fd = file_reader(w->fd, key);
 	if (fd < 0)
 		return before < 0 ? at : -1;
 	if (before >= 0 && file_has(fd, w, n, before))

@@ -15,6 +15,7 @@
 #include "lib/board.h"
 #include "lib/keeper.h"
 #include "lib/log.h"
+#include "lib/ownfd.h"
 #include "lib/real.h"
 #include "lib/record.h"
 #include "lib/space.h"
@@ -39,6 +40,7 @@ static void after_fork_parent(void)
 /* A copy of the process: what is between its parent and others is not its own. */
 static void copied(void)
 {
+	ownfd_after_fork();
 	keeper_after_fork();
 	turn_after_fork();
 }
@@ -97,6 +99,7 @@ __attribute__((constructor)) static void start(void)
 	Dl_info info;
 
 	(void)real_bind();
+	ownfd_begin();
 	space_begin(copied);
 	if (getauxval(AT_SECURE)) /* the environment is not its owner's */
 		return;

@@ -389,6 +389,38 @@ void keeper_after_fork(void)
 	freed = (pthread_cond_t)PTHREAD_COND_INITIALIZER;
 }
 
+/* One that is being opened may have the number without having said so yet. */
+struct conversation *keeper_fd_hold(int fd)
+{
+	struct conversation *c;
+	bool wait;
+
+	pthread_mutex_lock(&lock);
+	for (;;) {
+		c = NULL;
+		wait = false;
+		for (size_t i = 0; i < ARRAY_SIZE(conversation); i++) {
+			if (conversation[i].fd == fd)
+				c = &conversation[i];
+			if (conversation[i].fd < 0 && conversation[i].busy)
+				wait = true;
+		}
+		wait = c ? c->busy : wait;
+		if (!wait)
+			break;
+		pthread_cond_wait(&freed, &lock);
+	}
+	if (c)
+		c->busy = true;
+	pthread_mutex_unlock(&lock);
+	return c;
+}
+
+void keeper_fd_let_go(struct conversation *c)
+{
+	give_back(c, false);
+}
+
 void keeper_fd_moved(int from, int to)
 {
 	for (size_t i = 0; i < ARRAY_SIZE(conversation); i++)

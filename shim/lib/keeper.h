@@ -44,7 +44,10 @@ bool keeper_fate_shared(void);
 /* In a forked child: the parent's conversations are not ours. */
 void keeper_after_fork(void);
 
-/* dup2() onto one of our sockets. */
+/* dup2() onto one of our sockets: waits until nobody talks over it, and keeps it so. NULL if
+ * fd is none. With the space's lock held, which nobody waits for in a conversation. */
+struct conversation *keeper_fd_hold(int fd);
 void keeper_fd_moved(int from, int to);
+void keeper_fd_let_go(struct conversation *c); /* or NULL */
 
 #endif

@@ -3,6 +3,7 @@
 
 #include <fcntl.h>
 #include <limits.h>
+#include <pthread.h>
 #include <stdatomic.h>
 #include <stddef.h>
 #include <sys/resource.h>
@@ -19,6 +20,13 @@ typedef _Atomic(unsigned long) fd_bits[OWN_MAX / WORD_BITS];
 static fd_bits own, watched;
 static _Atomic(int) own_count;
 static _Atomic(bool) any_watched; /* ever */
+
+/* The lock; whether anybody has it, whether this thread does; and the first number of those
+ * that it is about. */
+static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
+static atomic_bool held;
+static __thread bool inside __attribute__((tls_model("initial-exec")));
+static _Atomic(int) lowest = OWN_MAX;
 
 static unsigned long bit_of(int fd)
 {
@@ -102,58 +110,136 @@ static int high_floor(void)
 	return (int)MIN(limit.rlim_cur / 2, high);
 }
 
+void ownfd_begin(void)
+{
+	atomic_store(&lowest, high_floor());
+}
+
+void ownfd_after_fork(void)
+{
+	lock = (pthread_mutex_t)PTHREAD_MUTEX_INITIALIZER;
+	atomic_store(&held, false);
+}
+
+void ownfd_lock(struct ownfd_guard *g)
+{
+	sigset_t all;
+
+	g->nested = inside;
+	if (g->nested)
+		return;
+	sigfillset(&all);
+	pthread_sigmask(SIG_SETMASK, &all, &g->mask);
+	pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, &g->cancel);
+	pthread_mutex_lock(&lock);
+	atomic_store(&held, true);
+	inside = true;
+}
+
+void ownfd_unlock(struct ownfd_guard *g)
+{
+	if (g->nested)
+		return;
+	inside = false;
+	atomic_store(&held, false);
+	pthread_mutex_unlock(&lock);
+	pthread_setcancelstate(g->cancel, NULL);
+	pthread_sigmask(SIG_SETMASK, &g->mask, NULL);
+}
+
+bool ownfd_reaches(int last)
+{
+	return last >= atomic_load_explicit(&lowest, memory_order_relaxed);
+}
+
+/* In this order: whoever takes a number has the lock before it is open. */
+bool ownfd_may_come(int fd)
+{
+	if (likely(!ownfd_reaches(fd)))
+		return false;
+	if (arch_syscall(SYS_fcntl, fd, F_GETFD, 0, 0, 0, 0) < 0)
+		return true;
+	atomic_thread_fence(memory_order_seq_cst);
+	return atomic_load(&held);
+}
+
+/* With the lock held, so that nothing is ours for a moment that is not marked. */
 static int move_up(int fd)
 {
-	int up = fcntl(fd, F_DUPFD_CLOEXEC, high_floor()), err = errno;
+	const int from = high_floor();
+	int up, err;
 
+	if (!ownfd_reaches(from)) /* the program has lowered its limit */
+		atomic_store(&lowest, from);
+	up = fcntl(fd, F_DUPFD_CLOEXEC, from);
+	err = errno;
 	if (up >= OWN_MAX) {
 		real.close(up);
 		return -EMFILE;
 	}
 	if (up < 0)
 		return -err;
+	mark(up);
 	real.close(fd);
 	return up;
 }
 
 int ownfd_adopt(int fd)
 {
+	struct ownfd_guard g;
 	int up;
 
 	if (fd < 0)
 		return fd;
+	ownfd_lock(&g);
 	up = move_up(fd);
+	ownfd_unlock(&g);
 	if (up < 0) {
 		real.close(fd);
 		errno = -up;
-		return up;
 	}
-	mark(up);
 	return up;
 }
 
 int ownfd_adopt_anyhow(int fd)
 {
-	int up = move_up(fd);
+	struct ownfd_guard g;
+	int up;
 
-	if (up < 0)
+	ownfd_lock(&g);
+	up = move_up(fd);
+	if (up < 0) {
 		up = fd;
-	mark(up);
+		mark(up);
+	}
+	ownfd_unlock(&g);
 	return up;
 }
 
 void ownfd_close(int fd)
 {
-	if (fd < 0 || !ownfd_is(fd))
+	struct ownfd_guard g;
+
+	if (fd < 0)
 		return;
-	unmark(fd);
-	real.close(fd);
+	ownfd_lock(&g);
+	if (ownfd_is(fd)) {
+		unmark(fd);
+		real.close(fd);
+	}
+	ownfd_unlock(&g);
 }
 
 int ownfd_evade(int fd, void (*moved)(int from, int to))
 {
 	int to = fcntl(fd, F_DUPFD_CLOEXEC, fd + 1);
 
+	/* A call that no hook sees has closed it: nobody may take for ours what comes there. */
+	if (to < 0 && errno == EBADF) {
+		unmark(fd);
+		moved(fd, -1);
+		return -EBADF;
+	}
 	if (to < 0 || to >= OWN_MAX) {
 		if (to >= 0)
 			real.close(to);

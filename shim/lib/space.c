@@ -302,12 +302,9 @@ int space_set(uintptr_t start, uintptr_t end, struct file *f, uint64_t off,
 
 void space_fd_moved(int from, int to)
 {
-	struct space_guard g;
 	struct segment *s;
 	struct file *f;
 
-	if (!space_lock(&g))
-		return;
 	RB_FOREACH(f, file_tree, &files) {
 		for (int i = 0; i < 2; i++)
 			if (f->lot[i] == from)
@@ -317,7 +314,6 @@ void space_fd_moved(int from, int to)
 			s->ledger = s->ledger == from ? to : s->ledger;
 		}
 	}
-	space_unlock(&g);
 }
 
 struct segment *segment_new(void)

@@ -112,7 +112,7 @@ int space_set(uintptr_t start, uintptr_t end, struct file *f, uint64_t off,
  * overlap it. Like space_set(). */
 int space_move(uintptr_t start, uintptr_t end, uintptr_t to, struct segment **ret_orphans);
 
-/* A descriptor of ours has another number now. Takes the lock. */
+/* A descriptor of ours has another number now. */
 void space_fd_moved(int from, int to);
 
 struct segment *segment_new(void);

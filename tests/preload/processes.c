@@ -355,6 +355,148 @@ static void descriptors__dup2_onto_all(void **state)
 	assert_in_file("data", 0, SIZE, NEW);
 }
 
+/* A thread that uses numbers where ours are put, one moment after the other. Nobody else of the
+ * program does, so everything that it does has one result. */
+#define NUMBERS 4
+#define FOR_MS	2500
+
+static struct {
+	void (*use)(int fd);
+	int first, victim;
+	struct stat is;
+	atomic_bool stop;
+	atomic_uint wrong;
+} user;
+
+static void use_by_dup2(int fd)
+{
+	struct stat st;
+
+	user.wrong += dup2(user.victim, fd) != fd;
+	user.wrong += fstat(fd, &st) < 0 || st.st_ino != user.is.st_ino;
+	user.wrong += close(fd) != 0;
+}
+
+static void use_by_dup3(int fd)
+{
+	struct stat st;
+
+	user.wrong += dup3(user.victim, fd, O_CLOEXEC) != fd;
+	user.wrong += fstat(fd, &st) < 0 || st.st_ino != user.is.st_ino;
+	user.wrong += close_range((unsigned)fd, (unsigned)fd, 0) != 0;
+}
+
+static void use_by_close(int fd)
+{
+	user.wrong += close(fd) != -1 || errno != EBADF;
+}
+
+static void use_by_close_range(int fd)
+{
+	user.wrong += close_range((unsigned)fd, (unsigned)fd + 1, 0) != 0;
+}
+
+static void *use_numbers(void *arg)
+{
+	while (!user.stop)
+		for (int i = 0; i < NUMBERS; i++)
+			user.use(user.first + i);
+	return arg;
+}
+
+static pthread_t start_user(void (*use)(int fd))
+{
+	struct rlimit limit;
+	pthread_t t;
+
+	make_file("victim", SIZE);
+	user.use = use;
+	user.victim = open_file("victim", O_RDWR);
+	assert_int_equal(fstat(user.victim, &user.is), 0);
+	assert_int_equal(getrlimit(RLIMIT_NOFILE, &limit), 0);
+	user.first = (int)(limit.rlim_cur / 2 < 4096 ? limit.rlim_cur / 2 : 4096);
+	assert_int_equal(pthread_create(&t, NULL, use_numbers, NULL), 0);
+	return t;
+}
+
+static void end_user(pthread_t t)
+{
+	user.stop = true;
+	assert_int_equal(pthread_join(t, NULL), 0);
+	assert_int_equal(user.wrong, 0);
+	assert_int_equal(file_size("victim"), SIZE);
+	assert_in_file("victim", 0, SIZE, OLD);
+}
+
+static void stage_beside(void (*use)(int fd))
+{
+	const uint64_t until = now_ms() + FOR_MS;
+	struct io_uring ring;
+	unsigned char *map;
+	pthread_t t;
+	int fd, ret;
+
+	make_file("data", SIZE);
+	fd = open_file("data", O_RDWR);
+	ring_init(&ring);
+	t = start_user(use);
+	do {
+		map = map_fd(fd, SIZE, 0);
+		fill(map, SIZE, 0, NEW);
+		ret = register_one(&ring, map, SIZE);
+		if (ret == 0)
+			device_writes(&ring, map, SIZE, 0);
+		if (ret == 0)
+			assert_int_equal(io_uring_unregister_buffers(&ring), 0);
+		assert_int_equal(munmap(map, SIZE), 0);
+	} while (ret == 0 && now_ms() < until);
+	end_user(t);
+	must_stage(ret);
+	assert_in_file("data", 0, SIZE, DEVICE);
+	io_uring_queue_exit(&ring);
+}
+
+static void descriptors__dup2_while_staging(void **state)
+{
+	(void)state;
+	stage_beside(use_by_dup2);
+}
+
+static void descriptors__dup3_while_staging(void **state)
+{
+	(void)state;
+	stage_beside(use_by_dup3);
+}
+
+static void descriptors__close_while_staging(void **state)
+{
+	(void)state;
+	stage_beside(use_by_close);
+}
+
+static void descriptors__close_range_while_staging(void **state)
+{
+	(void)state;
+	stage_beside(use_by_close_range);
+}
+
+/* What holds the file while it is cut by its name is not moved from under the call. */
+static void descriptors__dup2_while_truncating(void **state)
+{
+	const uint64_t until = now_ms() + FOR_MS;
+	struct staged s;
+	pthread_t t;
+
+	(void)state;
+	must_stage(open_and_stage(&s));
+	t = start_user(use_by_dup2);
+	for (unsigned n = 0; now_ms() < until; n++)
+		assert_int_equal(truncate(path_of("data"), (off_t)(n % 2 ? SIZE : SIZE / 2)),
+				 0);
+	end_user(t);
+	io_uring_queue_exit(&s.ring);
+}
+
 static void set_files(rlim_t n)
 {
 	struct rlimit limit;
@@ -447,6 +589,11 @@ int main(int argc, char **argv)
 		TEST(ofd_lock__held_until_closed),
 		TEST(posix_lock__survives_child),
 		TEST(descriptors__dup2_onto_all),
+		TEST(descriptors__dup2_while_staging),
+		TEST(descriptors__dup3_while_staging),
+		TEST(descriptors__close_while_staging),
+		TEST(descriptors__close_range_while_staging),
+		TEST(descriptors__dup2_while_truncating),
 		TEST(limit__few_files),
 		TEST(limit__no_file_left),
 		TEST(vmsplice__pages_in_a_pipe),

@@ -2,7 +2,9 @@
 /* links: shim/lib/ownfd.c shim/lib/real.c */
 #include "unit.h"
 
+#include <pthread.h>
 #include <sys/resource.h>
+#include <sys/wait.h>
 
 #include "common/util.h"
 #include "lib/ownfd.h"
@@ -205,6 +207,75 @@ static void evade__no_room(void **state)
 	assert_int_equal(open_fds(), before);
 }
 
+static void evade__closed_behind_our_back(void **state)
+{
+	int fd = ownfd_adopt(unnamed_file());
+
+	(void)state;
+	moved_count = 0;
+	close(fd);
+	assert_int_equal(ownfd_evade(fd, moved), -EBADF);
+	assert_int_equal(moved_count, 1);
+	assert_int_equal(moved_from, fd);
+	assert_int_equal(moved_to, -1);
+	assert_false(ownfd_is(fd));
+	assert_int_equal(ownfd_next(0), -1);
+}
+
+/* Only where ours are put, and only what nobody has, or may be about to get. */
+static void may_come__where_ours_do(void **state)
+{
+	struct ownfd_guard outer, inner;
+	int low = unnamed_file(), theirs, own = ownfd_adopt(dup(low));
+
+	(void)state;
+	theirs = fcntl(low, F_DUPFD_CLOEXEC, own + 1);
+	assert_true(theirs > own);
+	assert_false(ownfd_reaches(low));
+	assert_true(ownfd_reaches(own));
+	assert_false(ownfd_may_come(-1));
+	assert_false(ownfd_may_come(low));
+	assert_false(ownfd_may_come(theirs));
+	assert_true(ownfd_may_come(theirs + 1));
+	ownfd_lock(&outer);
+	ownfd_lock(&inner);
+	ownfd_unlock(&inner);
+	assert_false(ownfd_may_come(low));
+	assert_true(ownfd_may_come(theirs));
+	ownfd_unlock(&outer);
+	assert_false(ownfd_may_come(theirs));
+	close(theirs);
+	close(low);
+}
+
+static void *adopt_another(void *arg)
+{
+	*(int *)arg = ownfd_adopt(unnamed_file());
+	return NULL;
+}
+
+/* Who had the lock is not in the copy. */
+static void after_fork__lock_is_free(void **state)
+{
+	struct ownfd_guard g;
+	pthread_t t;
+	pid_t pid;
+	int fd = -1;
+
+	(void)state;
+	ownfd_lock(&g);
+	pid = fork();
+	if (pid == 0) {
+		alarm(10);
+		ownfd_after_fork();
+		_exit(pthread_create(&t, NULL, adopt_another, &fd) || pthread_join(t, NULL) ||
+		      !ownfd_is(fd));
+	}
+	ownfd_unlock(&g);
+	assert_int_equal(waitpid(pid, &fd, 0), pid);
+	assert_int_equal(fd, 0);
+}
+
 static void watch__any_number(void **state)
 {
 	static const int fd[] = { 0, 5, 63, 64, 65, 1000, (1 << 20) - 1 };
@@ -244,6 +315,9 @@ static const struct CMUnitTest tests[] = {
 	cmocka_unit_test_teardown(next__in_order, restore_limit),
 	cmocka_unit_test_teardown(evade__to_another_number, restore_limit),
 	cmocka_unit_test_teardown(evade__no_room, restore_limit),
+	cmocka_unit_test_teardown(evade__closed_behind_our_back, restore_limit),
+	cmocka_unit_test_teardown(may_come__where_ours_do, restore_limit),
+	cmocka_unit_test_teardown(after_fork__lock_is_free, restore_limit),
 	cmocka_unit_test(watch__any_number),
 };
 

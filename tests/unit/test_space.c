@@ -349,11 +349,9 @@ static void fd_moved__wherever_it_is(void **state)
 	b->ledger = 1002;
 	f->lot[1] = 1003;
 	f->fd = 1000; /* the program's own number, which does not move */
-	space_unlock(&guard);
 	for (int fd = 1000; fd < 1004; fd++)
 		space_fd_moved(fd, fd + 1000);
 	space_fd_moved(7, 8);
-	assert_true(space_lock(&guard));
 	assert_int_equal(a->memfd, 2000);
 	assert_int_equal(a->ledger, -1);
 	assert_int_equal(b->memfd, 2001);
