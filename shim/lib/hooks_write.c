@@ -57,15 +57,84 @@ static bool file_has(int fd, const struct writing *w, size_t n, off_t at)
 	return true;
 }
 
+/* Whether memory, where there is any, has at `at` the n bytes that the file has. */
+static bool memory_has(struct inode_key key, int fd, uint64_t at, size_t n)
+{
+	const struct file *f = space_file(key, false);
+	char there[4096], here[4096];
+	size_t len;
+
+	for (const struct segment *s = f ? f->segments : NULL; s; s = s->next) {
+		const uint64_t lo = MAX(at, s->off), hi = MIN(at + n, s->off + s->len);
+
+		for (uint64_t p = lo; p < hi; p += len) {
+			len = MIN(hi - p, sizeof(there));
+			if (real.pread(fd, there, len, (off_t)p) != (ssize_t)len ||
+			    real.pread(s->memfd, here, len, (off_t)(p - s->off)) !=
+				    (ssize_t)len ||
+			    memcmp(there, here, len))
+				return false;
+		}
+	}
+	return true;
+}
+
+static size_t least(size_t a, size_t b, size_t c)
+{
+	const size_t ab = MIN(a, b);
+
+	return MIN(ab, c);
+}
+
+/*
+ * Looks for the n bytes backwards from `last`: where the file has them and memory has not, or
+ * else where the file has them last; -1. Few bytes are looked for only where others of their
+ * kind would end. Lock held: there is one window for all.
+ */
+static off_t search_back(int fd, const struct writing *w, struct inode_key key, size_t n,
+			 off_t last)
+{
+	enum { WINDOW = 65536, FEW = 16, FAR = 64 << 20, TRIES = 4096 };
+	static char window[WINDOW];
+	const char *head = w->iov[0].iov_base, *hit;
+	const size_t probe = least(n, w->iov[0].iov_len, 64);
+	off_t found = -1, begin, at;
+	int tries = 0;
+	ssize_t i;
+
+	for (off_t end = last + (off_t)probe; probe && end > MAX(last - FAR, 0);
+	     end = begin + (off_t)probe - 1) {
+		begin = MAX(end - WINDOW, 0);
+		i = real.pread(fd, window, (size_t)(end - begin), begin);
+		for (i -= (ssize_t)probe; i >= 0; i = hit - window - 1) {
+			hit = memrchr(window, head[0], (size_t)i + 1);
+			if (!hit)
+				break;
+			at = begin + (hit - window);
+			if ((n < FEW && (last - at) % (off_t)n) || memcmp(hit, head, probe))
+				continue;
+			if (++tries > TRIES)
+				return found;
+			if (!file_has(fd, w, n, at))
+				continue;
+			if (!memory_has(key, fd, (uint64_t)at, n))
+				return at;
+			found = found < 0 ? at : found;
+		}
+		if (begin == 0)
+			break;
+	}
+	return found;
+}
+
 /*
  * Where n bytes that were just written begin, or -1 if that cannot be known. The kernel does
  * not tell. Position and end do, unless others moved them since: threads that began to write
- * before the file was staged take no turns. What they write is mostly of the same size.
+ * before the file was staged take no turns. Then the file is asked.
  * `before` is where it would be if nobody did, if that is known.
  */
 static off_t written_at(const struct writing *w, struct inode_key key, size_t n, off_t before)
 {
-	enum { MOST_SINCE = 256 };
 	off_t at = w->off;
 	struct stat st;
 	int fd;
@@ -83,10 +152,7 @@ static off_t written_at(const struct writing *w, struct inode_key key, size_t n,
 		return before < 0 ? at : -1;
 	if (before >= 0 && file_has(fd, w, n, before))
 		return before;
-	for (int i = 0; i < MOST_SINCE && at >= 0; i++, at -= (off_t)n)
-		if (file_has(fd, w, n, at))
-			return at;
-	return -1;
+	return at < 0 || file_has(fd, w, n, at) ? at : search_back(fd, w, key, n, at);
 }
 
 static ssize_t write_to_file(const struct writing *w)
