@@ -17,6 +17,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/stat.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -61,12 +62,24 @@ struct eviction {
 	unsigned char *stayed; /* 1: was still there after an eviction */
 };
 
+/* A folio may reach beyond the end of the file since that was cut, where nobody has anything: a
+ * window up to the end stands for all that comes. 0 means that, too. */
+static off_t reach(const struct eviction *e)
+{
+	struct stat st;
+
+	if (fstat(e->g->stage->fd, &st) == 0 &&
+	    e->w->off + e->w->len >= page_up((uint64_t)st.st_size))
+		return 0;
+	return (off_t)e->w->len;
+}
+
 /* Evicts the window; the number of the segment's pages that are resident still, or -errno. */
 static ssize_t evict(struct eviction *e)
 {
 	const uint64_t pages = segment_pages(e->g);
-	int err = posix_fadvise(e->g->stage->fd, (off_t)e->w->off, (off_t)e->w->len,
-				POSIX_FADV_DONTNEED);
+	int err =
+		posix_fadvise(e->g->stage->fd, (off_t)e->w->off, reach(e), POSIX_FADV_DONTNEED);
 	ssize_t n = 0;
 
 	if (err)

@@ -245,6 +245,46 @@ static void register_buffers__anonymous_and_file_iovecs(void **state)
 	free(anonymous);
 }
 
+/* The page cache may keep more of a file than is left of it. */
+static void register_after_cut(off_t size)
+{
+	const size_t len = 256 * KIB;
+	unsigned char *map, *content = malloc(len);
+	struct io_uring ring;
+	int fd;
+
+	assert_non_null(content);
+	make_file("data", 0);
+	fd = open_file("data", O_RDWR);
+	fill(content, len, 0, OLD);
+	assert_int_equal(pwrite(fd, content, len, 0), len); /* at once: in large folios */
+	map = map_fd(fd, len, 0);
+	assert_int_equal(ftruncate(fd, size), 0);
+	ring_init(&ring);
+	must_stage(register_one(&ring, map + 64 * KIB, 128 * KIB));
+	assert_staged();
+	device_writes(&ring, map + 64 * KIB, 4096, 0);
+	io_uring_queue_exit(&ring);
+	assert_int_equal(munmap(map, len), 0);
+	assert_int_equal(file_size("data"), size);
+	assert_in_file("data", 0, 64 * KIB, OLD);
+	assert_in_file("data", 68 * KIB, (size_t)size - 68 * KIB, OLD);
+	close(fd);
+	free(content);
+}
+
+static void register_buffers__cut_file(void **state)
+{
+	(void)state;
+	register_after_cut(192 * KIB);
+}
+
+static void register_buffers__cut_within_page(void **state)
+{
+	(void)state;
+	register_after_cut(192 * KIB - 3000);
+}
+
 static void register_buffers__twice(void **state)
 {
 	struct io_uring ring;
@@ -641,6 +681,8 @@ int main(int argc, char **argv)
 		TEST(register_buffers__adjacent_mappings),
 		TEST(register_buffers__two_files),
 		TEST(register_buffers__anonymous_and_file_iovecs),
+		TEST(register_buffers__cut_file),
+		TEST(register_buffers__cut_within_page),
 		TEST(register_buffers__twice),
 		TEST(register_buffers__again_after_unregister),
 		TEST(register_buffers__two_rings),
