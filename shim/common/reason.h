@@ -47,7 +47,9 @@
 		"see errno; for ENOMEM raise RLIMIT_MEMLOCK") \
 	X(WRITE_BACK, "the file cannot be written", "see errno; free space or check the device") \
 	X(FILE_SIZE, "the hard limit on the size of files holds for the keeper's memory, too", \
-		"raise RLIMIT_FSIZE (ulimit -H -f), or start the keeper where it is not limited")
+		"raise RLIMIT_FSIZE (ulimit -H -f), or start the keeper where it is not limited") \
+	X(CALL_IN_FLIGHT, "a write, copy or truncation of the file by another thread does not end", \
+		"register when it has ended; splice() of an empty pipe waits for data")
 /* clang-format on */
 
 enum reason {

@@ -10,6 +10,7 @@
 
 #include "lib/custody.h"
 #include "lib/exchange.h"
+#include "lib/inflight.h"
 #include "lib/init.h"
 #include "lib/join.h"
 #include "lib/log.h"
@@ -173,11 +174,8 @@ static int stage_all(struct file *f, struct custody *c, uint64_t off, uint64_t e
 		x.win_off = x.off;
 		x.win_end = x.end;
 		err = mapped_here(&x, c->fd, scratch);
-		if (!err) {
-			atomic_fetch_add(&space.staged, 1);
+		if (!err)
 			err = stage_one(&x, c);
-			atomic_fetch_sub(&space.staged, 1);
-		}
 		*ret_why = x.why;
 		if (err == -EBUSY && x.why == REASON_STAGED_ELSEWHERE && races++ < RACES_MOST)
 			err = 0; /* somebody was faster: join that */
@@ -199,20 +197,25 @@ static void say_refused(const char *path, uint64_t off, uint64_t len, int err, e
 		  reason_remedy(why));
 }
 
-bool eager_stage(struct file *f, int fd, const struct stat *st, uint64_t off, size_t len)
+/* Once no call that changes the file is under way any more. */
+static bool stage_quietly(struct file *f, int fd, uint64_t off, size_t len)
 {
-	const uint64_t end = MIN(off + page_up(len), page_up((uint64_t)st->st_size));
-	struct custody c = {
-		.key = f->key, .size = (uint64_t)st->st_size, .fd = fd, .lot = -1
-	};
+	struct custody c = { .key = f->key, .fd = fd, .lot = -1 };
+	const bool quiet = inflight_wait(f->key);
 	enum reason why = REASON_NO_MEMORY;
 	char path[PATH_MAX] = "", name[512];
 	struct scratch scratch;
 	struct statfs sfs;
+	struct stat st;
 	int err = -ENOMEM;
+	uint64_t end;
 
-	if (off % page_size() || off >= end || fstatfs(fd, &sfs) < 0 ||
+	if (off % page_size() || fstat(fd, &st) < 0 || fstatfs(fd, &sfs) < 0 ||
 	    policy_fs_in_memory(sfs.f_type))
+		return false;
+	c.size = (uint64_t)st.st_size;
+	end = MIN(off + page_up(len), page_up(c.size));
+	if (off >= end)
 		return false;
 	(void)path_of(fd, path, sizeof(path));
 	c.path = path;
@@ -220,6 +223,8 @@ bool eager_stage(struct file *f, int fd, const struct stat *st, uint64_t off, si
 		err = exchange_fail(&why, REASON_FILE_SYSTEM, -EOPNOTSUPP);
 	} else if (native_overlaps(f->key, off, end)) {
 		err = exchange_fail(&why, REASON_NATIVE_PIN, -EBUSY);
+	} else if (!quiet) {
+		err = exchange_fail(&why, REASON_CALL_IN_FLIGHT, -EBUSY);
 	} else if (scratch_open(&scratch) == 0) {
 		err = stage_all(f, &c, off, end, &scratch, &why);
 		scratch_close(&scratch);
@@ -231,6 +236,16 @@ bool eager_stage(struct file *f, int fd, const struct stat *st, uint64_t off, si
 			  log_escape(name, sizeof(name), path), policy_fs_name(sfs.f_type), off,
 			  end - off);
 	return err > 0;
+}
+
+bool eager_stage(struct file *f, int fd, uint64_t off, size_t len)
+{
+	bool late;
+
+	atomic_fetch_add(&space.staged, 1); /* as in stage_range() */
+	late = stage_quietly(f, fd, off, len);
+	atomic_fetch_sub(&space.staged, 1);
+	return late;
 }
 
 void eager_late(uintptr_t start, uintptr_t end)

@@ -8,7 +8,8 @@
 #define PINSTAGE_EAGER_H
 
 #include <stdbool.h>
-#include <sys/stat.h>
+#include <stddef.h>
+#include <stdint.h>
 
 #include "lib/space.h"
 
@@ -21,7 +22,7 @@ bool eager_wanted(int fd);
  * and stays the file's own. True: this process itself maps part of it already, so that it can
  * only be staged behind a curtain, by eager_late(). Lock held.
  */
-bool eager_stage(struct file *f, int fd, const struct stat *st, uint64_t off, size_t len);
+bool eager_stage(struct file *f, int fd, uint64_t off, size_t len);
 
 /* The mapping at [start, end) was made meanwhile. Lock held. */
 void eager_late(uintptr_t start, uintptr_t end);

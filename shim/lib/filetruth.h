@@ -12,7 +12,9 @@
 #include <sys/uio.h>
 
 #include "lib/board.h"
+#include "lib/inflight.h"
 #include "lib/space.h"
+#include "lib/sync.h"
 
 #define CURRENT ((off_t)-1) /* at the file's own position */
 
@@ -21,6 +23,26 @@ static inline bool anything_staged(void)
 {
 	return atomic_load_explicit(&space.staged, memory_order_relaxed) != 0 ||
 	       board_has_any();
+}
+
+/*
+ * Around a call that changes the file behind fd and is made on the file alone. file_enter()
+ * says whether that will do: false if the file is staged, with its key. Otherwise no thread of
+ * this process stages the file until file_leave(), which says whether somebody else may have:
+ * then memory has to be looked at again. Neither costs a system call where nothing is staged.
+ */
+static inline bool file_enter(int fd, struct inode_key *ret_key)
+{
+	inflight_begin(fd);
+	return likely(!anything_staged()) || sync_fd_enter(fd, ret_key);
+}
+
+static inline bool file_leave(int fd)
+{
+	const bool others = unlikely(anything_staged()) && sync_fd_listed(fd);
+
+	inflight_end();
+	return others;
 }
 
 /* Carries to the file what memory has of [off, off + n), if fd is one of a staged file. */
@@ -42,8 +64,8 @@ void file_clear(struct file *f, uint64_t off, uint64_t end);
  * or -1. Lock held. */
 int file_reader(int fd, struct inode_key key);
 
-/* After a call that changed [off, end) of the file behind fd, and began when nothing of it was
- * staged: if it is now, the staging saw none of that, all, or a part. Memory gets all of it. */
+/* After a call that changed [off, end) of the file behind fd, while another process may have
+ * staged it: the staging saw none of that, all, or a part. Memory gets all of it. */
 void file_look_again(int fd, uint64_t off, uint64_t end);
 
 /* Did an exchange come between? Then it is over when this returns. */

@@ -43,13 +43,6 @@ static void before_source(int fd, const off_t *off, size_t n)
 		file_before_read(fd, MIN(n, (size_t)SSIZE_MAX), at);
 }
 
-static bool is_staged(int fd)
-{
-	struct inode_key key;
-
-	return sync_fd_staged(fd, &key);
-}
-
 static ssize_t read_part(int fd, const off_t *off, void *buf, size_t n)
 {
 	return real.pread(fd, buf, n, off ? *off : real.lseek(fd, 0, SEEK_CUR));
@@ -77,8 +70,9 @@ static bool put_at(int out, const off_t *off, ssize_t n, off_t *ret)
 	return *ret >= 0;
 }
 
-/* Staged while the kernel carried data into it. Where it is not certain which part that was,
- * nothing is taken: memory might have been stored to since. The keeper sees what changed. */
+/* Staged by others while the kernel carried data into it. Where it is not certain which part
+ * that was, nothing is taken: memory might have been stored to since. The keeper sees what
+ * changed. */
 static __attribute__((noinline)) void after_copy(int out, const off_t *off, ssize_t n)
 {
 	struct inode_key key;
@@ -100,7 +94,15 @@ static __attribute__((noinline)) void after_copy(int out, const off_t *off, ssiz
 /* What the original said of a target that nobody had staged when it was called. */
 static inline ssize_t copied(int out, const off_t *off, ssize_t ret)
 {
-	if (unlikely(anything_staged()) && ret > 0)
+	if (unlikely(file_leave(out)) && ret > 0)
+		after_copy(out, off, ret);
+	return ret;
+}
+
+/* What it said of one that is staged, and that there is no other way to carry to. */
+static ssize_t copied_anyway(int out, const off_t *off, ssize_t ret)
+{
+	if (ret > 0)
 		after_copy(out, off, ret);
 	return ret;
 }
@@ -157,16 +159,19 @@ static bool overlaps(int in, off_t a, int out, off_t b, size_t len)
 ssize_t on_copy_file_range(int in, off_t *in_off, int out, off_t *out_off, size_t len,
 			   unsigned int flags)
 {
+	struct inode_key key;
 	off_t a, b;
 
-	if (likely(!anything_staged()))
+	if (unlikely(anything_staged()))
+		before_source(in, in_off, len);
+	if (file_enter(out, &key))
 		return copied(out, out_off,
 			      real.copy_file_range(in, in_off, out, out_off, len, flags));
-	before_source(in, in_off, len);
-	if (!is_staged(out) || !position(in_off, &a) || !position(out_off, &b) ||
-	    len > (size_t)SSIZE_MAX || !copy_allowed(in, in_off, out, out_off, flags))
-		return copied(out, out_off,
-			      real.copy_file_range(in, in_off, out, out_off, len, flags));
+	if (!position(in_off, &a) || !position(out_off, &b) || len > (size_t)SSIZE_MAX ||
+	    !copy_allowed(in, in_off, out, out_off, flags))
+		return copied_anyway(
+			out, out_off,
+			real.copy_file_range(in, in_off, out, out_off, len, flags));
 	if (a == CURRENT)
 		a = real.lseek(in, 0, SEEK_CUR);
 	if (b == CURRENT)
@@ -181,14 +186,16 @@ ssize_t on_copy_file_range(int in, off_t *in_off, int out, off_t *out_off, size_
 /* A source without positions is refused by the kernel, or is none that can be read ahead of. */
 ssize_t on_sendfile(int out, int in, off_t *off, size_t n)
 {
+	struct inode_key key;
 	off_t at;
 
-	if (likely(!anything_staged()))
+	if (unlikely(anything_staged()))
+		before_source(in, off, n);
+	if (file_enter(out, &key))
 		return copied(out, NULL, real.sendfile(out, in, off, n));
-	before_source(in, off, n);
-	if (!is_staged(out) || !position(off, &at) || real.lseek(in, 0, SEEK_CUR) < 0 ||
+	if (!position(off, &at) || real.lseek(in, 0, SEEK_CUR) < 0 ||
 	    real.sendfile(out, in, off, 0) < 0)
-		return copied(out, NULL, real.sendfile(out, in, off, n));
+		return copied_anyway(out, NULL, real.sendfile(out, in, off, n));
 	return through_buffer(in, off, out, NULL, MIN(n, (size_t)INT_MAX & ~(size_t)4095));
 }
 
@@ -345,13 +352,26 @@ ssize_t on_splice(int in, off_t *in_off, int out, off_t *out_off, size_t len,
 	struct inode_key key;
 	off_t at;
 
-	if (likely(!anything_staged()))
+	if (unlikely(anything_staged()))
+		before_source(in, in_off, len);
+	if (file_enter(out, &key))
 		return copied(out, out_off, real.splice(in, in_off, out, out_off, len, flags));
-	before_source(in, in_off, len);
-	if (!len || in_off || !sync_fd_staged(out, &key) || !position(out_off, &at) ||
-	    fcntl(out, F_GETFL) & O_APPEND || fcntl(in, F_GETPIPE_SZ) < 0)
-		return copied(out, out_off, real.splice(in, in_off, out, out_off, len, flags));
+	if (!len || in_off || !position(out_off, &at) || fcntl(out, F_GETFL) & O_APPEND ||
+	    fcntl(in, F_GETPIPE_SZ) < 0)
+		return copied_anyway(out, out_off,
+				     real.splice(in, in_off, out, out_off, len, flags));
 	return splice_staged(in, out, out_off, len, flags, key);
+}
+
+/* Staged by others meanwhile: into a file that nobody had staged the clone was made. */
+static void after_clone(int fd, const struct file_clone_range *range)
+{
+	uint64_t end;
+
+	if (!range->src_length ||
+	    __builtin_add_overflow(range->dest_offset, range->src_length, &end))
+		end = UINT64_MAX;
+	file_look_again(fd, range->dest_offset, end);
 }
 
 /*
@@ -359,56 +379,39 @@ ssize_t on_splice(int in, off_t *in_off, int out, off_t *out_off, size_t len,
  * follow, and whoever clones copies where a file system cannot. (What FIDEDUPERANGE shares is
  * the same before and after.)
  */
-static int clone_staged(int fd, unsigned long request, void *arg, int source)
+static int clone_file(int fd, unsigned long request, void *arg, int source,
+		      const struct file_clone_range *range)
 {
 	struct inode_key key;
+	int ret;
 
-	if (sync_fd_staged(fd, &key)) {
+	if (unlikely(anything_staged()))
+		file_before_read(source, SSIZE_MAX, 0);
+	if (!file_enter(fd, &key)) {
 		errno = EOPNOTSUPP;
 		return -1;
 	}
-	file_before_read(source, SSIZE_MAX, 0);
-	return real.ioctl(fd, request, arg);
-}
-
-/* Staged meanwhile: into a file that nobody had staged the clone was made. */
-static void after_clone(int fd, unsigned long request, const void *arg)
-{
-	struct file_clone_range range = { 0 };
-	uint64_t end;
-
-	if (request == FICLONERANGE && !pin_copy_in(&range, arg, sizeof(range)))
-		return;
-	if (!range.src_length ||
-	    __builtin_add_overflow(range.dest_offset, range.src_length, &end))
-		end = UINT64_MAX;
-	file_look_again(fd, range.dest_offset, end);
-}
-
-static int ioctl_anywhere(int fd, unsigned long request, void *arg)
-{
-	struct file_clone_range range;
-
-	switch (request) {
-	case FICLONE:
-		return clone_staged(fd, request, arg, (int)(intptr_t)arg);
-	case FICLONERANGE:
-		if (pin_copy_in(&range, arg, sizeof(range)))
-			return clone_staged(fd, request, arg, (int)range.src_fd);
-		break;
-	case FS_IOC_FIEMAP:
-		file_before_read(fd, SSIZE_MAX, 0);
-		break;
-	}
-	return real.ioctl(fd, request, arg);
+	ret = real.ioctl(fd, request, arg);
+	if (file_leave(fd) && ret >= 0)
+		after_clone(fd, range);
+	return ret;
 }
 
 int on_ioctl(int fd, unsigned long request, void *arg)
 {
-	int ret = likely(!anything_staged()) ? real.ioctl(fd, request, arg)
-					     : ioctl_anywhere(fd, request, arg);
+	struct file_clone_range range = { 0 };
 
-	if ((request == FICLONE || request == FICLONERANGE) && ret >= 0 && anything_staged())
-		after_clone(fd, request, arg);
-	return ret;
+	switch (request) {
+	case FICLONE:
+		return clone_file(fd, request, arg, (int)(intptr_t)arg, &range);
+	case FICLONERANGE:
+		if (pin_copy_in(&range, arg, sizeof(range)))
+			return clone_file(fd, request, arg, (int)range.src_fd, &range);
+		break;
+	case FS_IOC_FIEMAP:
+		if (unlikely(anything_staged()))
+			file_before_read(fd, SSIZE_MAX, 0);
+		break;
+	}
+	return real.ioctl(fd, request, arg);
 }

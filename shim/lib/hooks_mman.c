@@ -104,7 +104,7 @@ void *on_mmap(void *addr, size_t len, int prot, int flags, int fd, off_t off)
 	if (fixed && space.staged && !(flags & MAP_FIXED_NOREPLACE))
 		sync_before_unmap((uintptr_t)addr, (uintptr_t)addr + page_up(len));
 	if (f && eager_wanted(fd) && !(prot & PROT_EXEC))
-		late = eager_stage(f, fd, &st, (uint64_t)off, len);
+		late = eager_stage(f, fd, (uint64_t)off, len);
 	errno = saved;
 	p = real.mmap(addr, len, prot, flags, fd, off);
 	saved = errno;

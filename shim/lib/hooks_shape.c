@@ -125,10 +125,10 @@ static int cut_staged(const struct change *c, struct inode_key key, uint64_t siz
 }
 
 /* What the original said of a file that nobody had staged when it was called: it has changed
- * [off, end), and may be staged since. */
+ * [off, end), and others may have staged it since. */
 static inline int changed(int fd, uint64_t off, uint64_t end, int ret)
 {
-	if (unlikely(anything_staged()) && ret >= 0)
+	if (unlikely(file_leave(fd)) && ret >= 0)
 		file_look_again(fd, off, end);
 	return ret;
 }
@@ -143,8 +143,8 @@ int on_ftruncate(int fd, off_t len)
 	const struct change c = { .make = make_ftruncate, .fd = fd, .len = len };
 	struct inode_key key;
 
-	if (unlikely(anything_staged()) && len >= 0 && sync_fd_staged(fd, &key))
-		return cut_staged(&c, key, (uint64_t)len);
+	if (!file_enter(fd, &key))
+		return len < 0 ? real.ftruncate(fd, len) : cut_staged(&c, key, (uint64_t)len);
 	return changed(fd, (uint64_t)len, UINT64_MAX, real.ftruncate(fd, len));
 }
 
@@ -426,15 +426,13 @@ int on_fallocate(int fd, int mode, off_t off, off_t len)
 	};
 	const bool moves = mode & ~(zeroing | harmless); /* and what is not known yet */
 	struct inode_key key;
-	int ret;
+	uint64_t end;
 
-	if (likely(!anything_staged()) || off < 0 || len <= 0 || !sync_fd_staged(fd, &key)) {
-		ret = real.fallocate(fd, mode, off, len);
-		if (!(mode & ~harmless)) /* what the file reads has not changed */
-			return ret;
-		return changed(fd, (uint64_t)off,
-			       moves ? UINT64_MAX : (uint64_t)off + (uint64_t)len, ret);
-	}
+	if (off < 0 || len <= 0 || __builtin_add_overflow((uint64_t)off, (uint64_t)len, &end))
+		return real.fallocate(fd, mode, off, len);
+	if (file_enter(fd, &key))
+		return changed(fd, (uint64_t)off, moves ? UINT64_MAX : end,
+			       real.fallocate(fd, mode, off, len));
 	if (moves)
 		return move_staged(&c, key);
 	return allocate_staged(&c, key, mode & zeroing);
@@ -452,8 +450,14 @@ int on_posix_fallocate(int fd, off_t off, off_t len)
 		.make = make_posix_fallocate, .fd = fd, .off = off, .len = len
 	};
 	struct inode_key key;
+	int ret;
 
-	if (likely(!anything_staged()) || off < 0 || len <= 0 || !sync_fd_staged(fd, &key))
+	if (off < 0 || len <= 0)
 		return real.posix_fallocate(fd, off, len);
+	if (file_enter(fd, &key)) {
+		ret = real.posix_fallocate(fd, off, len);
+		(void)changed(fd, (uint64_t)off, (uint64_t)off + (uint64_t)len, -ret);
+		return ret;
+	}
 	return -allocate_staged(&c, key, false);
 }

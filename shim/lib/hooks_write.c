@@ -252,9 +252,10 @@ static ssize_t write_staged(const struct writing *w, struct inode_key key)
 	return ret;
 }
 
-/* Staged while it was written to: whatever of it the staging saw, memory gets all of it. Where
- * that is cannot always be known: then memory gets what it has not changed. */
-static void after_write(const struct writing *w, ssize_t ret)
+/* Staged by another process while it was written to: whatever of it the staging saw, memory
+ * gets all of it. Where that is cannot always be known: then memory gets what it has not
+ * changed. */
+static __attribute__((noinline)) void after_write(const struct writing *w, ssize_t ret)
 {
 	struct inode_key key;
 	struct space_guard g;
@@ -276,27 +277,29 @@ static void after_write(const struct writing *w, ssize_t ret)
 	errno = saved;
 }
 
+/* EFAULT may be the curtain of another file's staging, over what is written from: then nothing
+ * was written. */
 static ssize_t write_anywhere(const struct writing *w)
 {
 	struct inode_key key;
+	unsigned before;
 	ssize_t ret;
+	bool others;
 
-	if (unlikely(anything_staged()) && sync_fd_staged(w->fd, &key))
-		return write_staged(w, key);
-	ret = AGAIN_AFTER_EXCHANGE(write_to_file(w));
-	if (unlikely(anything_staged()))
+	do {
+		before = atomic_load_explicit(&space.swaps, memory_order_relaxed);
+		if (!file_enter(w->fd, &key))
+			return write_staged(w, key);
+		ret = write_to_file(w);
+		others = file_leave(w->fd);
+	} while (unlikely(ret < 0 && errno == EFAULT) && file_exchange_between(before));
+	if (unlikely(others))
 		after_write(w, ret);
 	return ret;
 }
 
-/* Nothing was staged when the call was made: is that all there is to say? EFAULT may have been
- * the curtain of a staging that came between, then nothing was written. */
-static inline bool nothing_to_follow(ssize_t ret)
-{
-	return likely(ret >= 0) ? likely(!anything_staged()) : errno != EFAULT;
-}
-
-/* `done`: what the call has returned, or -1: not made, or to be made again. */
+/* Begun, and with something staged. `done`: what the call has returned, or -1: not made, or to
+ * be made again. */
 static __attribute__((noinline)) ssize_t write_single(int fd, const void *buf, size_t n,
 						      off_t off, ssize_t done)
 {
@@ -305,18 +308,28 @@ static __attribute__((noinline)) ssize_t write_single(int fd, const void *buf, s
 
 	if (done < 0)
 		return write_anywhere(&w);
-	after_write(&w, done);
+	if (file_leave(fd))
+		after_write(&w, done);
 	return done;
+}
+
+/* Nothing was staged when the call began: is that all there is to say? */
+static inline bool nothing_to_follow(ssize_t ret)
+{
+	return likely(ret >= 0) ? likely(!anything_staged()) : errno != EFAULT;
 }
 
 ssize_t on_write(int fd, const void *buf, size_t n)
 {
 	ssize_t ret = -1;
 
+	inflight_begin(fd);
 	if (likely(!anything_staged())) {
 		ret = real.write(fd, buf, n);
-		if (nothing_to_follow(ret))
+		if (nothing_to_follow(ret)) {
+			inflight_end();
 			return ret;
+		}
 	}
 	return write_single(fd, buf, n, CURRENT, ret);
 }
@@ -327,10 +340,13 @@ ssize_t on_pwrite(int fd, const void *buf, size_t n, off_t off)
 
 	if (unlikely(off == CURRENT)) /* an error, and the original's to tell */
 		return real.pwrite(fd, buf, n, off);
+	inflight_begin(fd);
 	if (likely(!anything_staged())) {
 		ret = real.pwrite(fd, buf, n, off);
-		if (nothing_to_follow(ret))
+		if (nothing_to_follow(ret)) {
+			inflight_end();
 			return ret;
+		}
 	}
 	return write_single(fd, buf, n, off, ret);
 }

@@ -13,6 +13,7 @@
 #include <unistd.h>
 
 #include "lib/board.h"
+#include "lib/inflight.h"
 #include "lib/keeper.h"
 #include "lib/log.h"
 #include "lib/ownfd.h"
@@ -40,6 +41,7 @@ static void after_fork_parent(void)
 /* A copy of the process: what is between its parent and others is not its own. */
 static void copied(void)
 {
+	inflight_after_fork();
 	ownfd_after_fork();
 	keeper_after_fork();
 	turn_after_fork();
@@ -110,8 +112,10 @@ __attribute__((constructor)) static void start(void)
 	if (!read_environment() || !chosen())
 		return;
 	record_start(options.log_args);
-	if (options.mode == MODE_STAGE)
+	if (options.mode == MODE_STAGE) {
 		board_map();
+		inflight_start();
+	}
 	pthread_atfork(before_fork, after_fork_parent, after_fork_child);
 	/* The first to be registered is the last to run: the program's own may still write. */
 	(void)at_quick_exit(process_ends);

@@ -11,6 +11,7 @@
 #include "common/probe.h"
 #include "lib/custody.h"
 #include "lib/exchange.h"
+#include "lib/inflight.h"
 #include "lib/init.h"
 #include "lib/keeper.h"
 #include "lib/kept.h"
@@ -437,9 +438,6 @@ static int stage_gap(struct exchange *x, struct custody *c, struct scratch *scra
 	const size_t mark = scratch->used;
 	int err;
 
-	/* From before the file is read: whatever happens from here on to file or memory, the
-	 * hooks on files look at it when this is done. */
-	atomic_fetch_add(&space.staged, 1);
 	do {
 		err = stage_with_margin(x, c, scratch, 0);
 		scratch->used = mark;
@@ -450,12 +448,37 @@ static int stage_gap(struct exchange *x, struct custody *c, struct scratch *scra
 	} while (err && x->why == REASON_BUDGET && room_make(x->end - x->off));
 	if (!err)
 		room_needed_now(x->s);
-	atomic_fetch_sub(&space.staged, 1);
 	return err;
 }
 
-int stage_range(const struct vma *v, const char *path, uint64_t off, uint64_t end,
-		const struct pin_context *ctx, struct scratch *scratch, enum reason *ret_why)
+/* What is there to know of the file, its size among it, once no call that changes it is under
+ * way any more. Twice for a mapping that the records do not know, or no longer. */
+static int find_quiet(struct custody *c, const struct vma *v, const char *path,
+		      const struct area *a, struct scratch *scratch, enum reason *ret_why)
+{
+	struct inode_key quiet = { 0 };
+	struct file *f = a ? a->file : NULL;
+	int err;
+
+	if (f)
+		quiet = f->key;
+	do {
+		if (quiet.ino && !inflight_wait(quiet))
+			return exchange_fail(ret_why, REASON_CALL_IN_FLIGHT, -EBUSY);
+		err = custody_find(c, v, path, f, scratch, ret_why);
+		if (err && f) { /* another file stands there now than the records say */
+			f = NULL;
+			err = custody_find(c, v, path, NULL, scratch, ret_why);
+		}
+		if (err || !inode_key_cmp(quiet, c->key))
+			return err;
+		quiet = c->key;
+	} while (true);
+}
+
+static int stage_quietly(const struct vma *v, const char *path, uint64_t off, uint64_t end,
+			 const struct pin_context *ctx, struct scratch *scratch,
+			 enum reason *ret_why)
 {
 	struct exchange x = { .dev = v->dev, .ino = v->ino };
 	struct area *a = areas_first(&space.areas, v->start, v->end);
@@ -464,9 +487,7 @@ int stage_range(const struct vma *v, const char *path, uint64_t off, uint64_t en
 	struct segment *s;
 	int err;
 
-	err = custody_find(&c, v, path, a ? a->file : NULL, &own, ret_why);
-	if (err && a) /* another file stands there now than the records say */
-		err = custody_find(&c, v, path, NULL, &own, ret_why);
+	err = find_quiet(&c, v, path, a, &own, ret_why);
 	if (err)
 		return err;
 	if (ctx->err == -EOPNOTSUPP && !c.dax)
@@ -513,6 +534,19 @@ int stage_range(const struct vma *v, const char *path, uint64_t off, uint64_t en
 	}
 	x.f->areas--;
 	space_file_put(x.f);
+	return err;
+}
+
+int stage_range(const struct vma *v, const char *path, uint64_t off, uint64_t end,
+		const struct pin_context *ctx, struct scratch *scratch, enum reason *ret_why)
+{
+	int err;
+
+	/* From before the file is looked at: whatever happens from here on to file or memory,
+	 * the hooks on files look at it when this is done. What began before ends before. */
+	atomic_fetch_add(&space.staged, 1);
+	err = stage_quietly(v, path, off, end, ctx, scratch, ret_why);
+	atomic_fetch_sub(&space.staged, 1);
 	return err;
 }
 

@@ -7,6 +7,7 @@
 
 #include "common/probe.h"
 #include "lib/board.h"
+#include "lib/inflight.h"
 #include "lib/keeper.h"
 #include "lib/reconcile.h"
 #include "lib/space.h"
@@ -161,18 +162,29 @@ void sync_everything(void)
 	(void)sync_addresses(0, UINTPTR_MAX, false);
 }
 
+static bool may_be_staged(const struct stat *st, struct inode_key *ret_key)
+{
+	*ret_key = (struct inode_key){ st->st_dev, st->st_ino };
+	return S_ISREG(st->st_mode) &&
+	       (space_may_have_segments(*ret_key) || board_lists(*ret_key));
+}
+
+/* Lock held. */
+static bool has_segments(struct inode_key key)
+{
+	const struct file *f = space_file(key, false);
+
+	return (f && f->segments) || board_lists(key);
+}
+
 static bool stat_staged(const struct stat *st, struct inode_key *ret_key)
 {
 	struct space_guard g;
-	struct file *f;
 	bool staged;
 
-	*ret_key = (struct inode_key){ st->st_dev, st->st_ino };
-	if (!S_ISREG(st->st_mode) ||
-	    (!space_may_have_segments(*ret_key) && !board_lists(*ret_key)) || !space_lock(&g))
+	if (!may_be_staged(st, ret_key) || !space_lock(&g))
 		return false;
-	f = space_file(*ret_key, false);
-	staged = (f && f->segments) || board_lists(*ret_key);
+	staged = has_segments(*ret_key);
 	space_unlock(&g);
 	return staged;
 }
@@ -185,6 +197,40 @@ bool sync_fd_staged(int fd, struct inode_key *ret_key)
 
 	errno = saved;
 	return staged;
+}
+
+bool sync_fd_enter(int fd, struct inode_key *ret_key)
+{
+	struct space_guard g;
+	struct stat st;
+	int saved = errno;
+	bool staged = false;
+
+	inflight_begin(fd);
+	if (fstat(fd, &st) == 0 && may_be_staged(&st, ret_key)) {
+		inflight_end();
+		if (space_lock(&g)) {
+			staged = has_segments(*ret_key);
+			if (!staged)
+				inflight_begin(fd);
+			space_unlock(&g);
+		} else {
+			inflight_begin(fd);
+		}
+	}
+	errno = saved;
+	return !staged;
+}
+
+bool sync_fd_listed(int fd)
+{
+	struct stat st;
+	int saved = errno;
+	bool listed = fstat(fd, &st) == 0 && S_ISREG(st.st_mode) &&
+		      board_lists((struct inode_key){ st.st_dev, st.st_ino });
+
+	errno = saved;
+	return listed;
 }
 
 bool sync_path_staged(int dir, const char *path, int open_flags, struct inode_key *ret_key)

@@ -36,7 +36,16 @@ void sync_everything(void);
  * fstat(); ask only when anything_staged(). */
 bool sync_fd_staged(int fd, struct inode_key *ret_key);
 
-/* The same for what open() with these flags would find at a name. Keeps errno. */
+/* Whether a call on fd that changes the file may be made on the file alone: false if it is
+ * staged, ours or others'. If so the call has begun (lib/inflight.h). Costs no less. */
+bool sync_fd_enter(int fd, struct inode_key *ret_key);
+
+/* Whether a descriptor is one of a file that others have staged; ours may count, too. Without
+ * the lock, and for calls that have begun. Keeps errno. */
+bool sync_fd_listed(int fd);
+
+/* The same as sync_fd_staged() for what open() with these flags would find at a name. Keeps
+ * errno. */
 bool sync_path_staged(int dir, const char *path, int open_flags, struct inode_key *ret_key);
 
 #endif

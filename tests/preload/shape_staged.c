@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /* Calls that change the shape of a staged file: under a pin, and without one. */
 #include "alike.h"
-#include "held.h"
+#include "beside.h"
 
 #include <linux/falloc.h>
 #include <pthread.h>
@@ -234,11 +234,25 @@ struct shaping {
 	long number; /* its system call */
 };
 
-static int meanwhile_fd, meanwhile_ret, meanwhile_err;
+static struct {
+	struct shaping s;
+	int fd;
+	struct beside beside;
+} meanwhile;
 
 static int meanwhile_ftruncate(int fd)
 {
-	return ftruncate(fd, SIZE / 2 + KEPT - 3000);
+	return ftruncate(fd, SIZE / 2 + KEPT - 3000); /* cuts the last page of the range */
+}
+
+static int meanwhile_grow(int fd)
+{
+	return ftruncate(fd, SIZE + KEPT);
+}
+
+static int meanwhile_allocate(int fd)
+{
+	return fallocate(fd, 0, SIZE - KEPT, 2 * KEPT);
 }
 
 static int meanwhile_punch(int fd)
@@ -261,30 +275,51 @@ static int meanwhile_insert(int fd)
 	return fallocate(fd, FALLOC_FL_INSERT_RANGE, SIZE / 2, KEPT);
 }
 
-static void *meanwhile_call(void *arg)
+static void *meanwhile_call(void *result)
 {
-	const struct shaping *s = arg;
+	struct beside_result *r = result;
 
-	meanwhile_ret = s->call(meanwhile_fd);
-	meanwhile_err = errno;
+	r->ret = meanwhile.s.call(meanwhile.fd);
+	r->err = errno;
 	return NULL;
 }
 
 /* A write whose source is held has the file's lock, on ext4, which staging does without. */
 static void *holding_write(void *from)
 {
-	if (pwrite(meanwhile_fd, from, 1, 0) != 1)
+	if (pwrite(meanwhile.fd, from, 1, 0) != 1)
 		abort();
 	return NULL;
 }
 
-static void staged_meanwhile(struct shaping s)
+static void meanwhile_body(struct beside *b)
 {
 	const bool ext4 = !strcmp(getenv("TEST_FS"), "ext4");
-	unsigned char *map[2], first;
+	unsigned char first = 0;
 	pthread_t writer, thread;
-	struct io_uring ring;
 	struct held held;
+
+	assert_int_equal(pread(meanwhile.fd, &first, 1, 0), 1);
+	hold(&held, &first, 1);
+	if (ext4) {
+		assert_int_equal(pthread_create(&writer, NULL, holding_write, held.at), 0);
+		wait_held(&held);
+	}
+	assert_int_equal(pthread_create(&thread, NULL, meanwhile_call, &b->result), 0);
+	if (ext4 && held.fd >= 0)
+		assert_true(poll_until(thread_sleeps_in, &meanwhile.s.number, 20000));
+	beside_stand(b, ext4 && held.fd >= 0);
+	let_go(&held);
+	if (ext4)
+		pthread_join(writer, NULL);
+	pthread_join(thread, NULL);
+}
+
+static void staged_meanwhile(struct shaping s, bool by_child)
+{
+	const struct beside_result *const result = &meanwhile.beside.result;
+	unsigned char *map[2];
+	struct io_uring ring;
 	int fd[2], plain, ret;
 	size_t size;
 
@@ -295,32 +330,20 @@ static void staged_meanwhile(struct shaping s)
 	}
 	plain = s.call(fd[1]) < 0 ? errno : 0;
 	size = file_size(alike_name[1]);
-	meanwhile_fd = fd[0];
+	meanwhile.s = s;
+	meanwhile.fd = fd[0];
 	ring_init(&ring);
-	first = map[0][0];
-	hold(&held, &first, 1);
-	if (ext4) {
-		assert_int_equal(pthread_create(&writer, NULL, holding_write, held.at), 0);
-		wait_held(&held);
-	}
-	assert_int_equal(pthread_create(&thread, NULL, meanwhile_call, &s), 0);
-	if (ext4 && held.fd >= 0)
-		assert_true(poll_until(thread_sleeps_in, &s.number, 20000));
-
-	ret = register_one(&ring, map[0] + KEPT, SIZE / 2);
-	/* Just while the file changes, it may be refused; not before that. */
-	if (!with_shim() || !kernel_refuses() || ret == 0 || (ext4 && held.fd >= 0))
+	meanwhile.beside = (struct beside){ .child = by_child, .body = meanwhile_body };
+	ret = register_beside(&meanwhile.beside, &ring, map[0] + KEPT, SIZE / 2);
+	/* Just while another process changes the file, it may be refused; not before that. */
+	if (!by_child || meanwhile.beside.held || !with_shim() || !kernel_refuses() || !ret)
 		must_stage(ret);
-	let_go(&held);
-	if (ext4)
-		pthread_join(writer, NULL);
-	pthread_join(thread, NULL);
-	if (meanwhile_ret < 0 && meanwhile_err == EBUSY && !plain) {
+	if (result->ret < 0 && result->err == EBUSY && !plain) {
 		/* It came after the staging, and memory under a pin cannot move. */
-		assert_true(!ext4 || held.fd < 0);
+		assert_false(meanwhile.beside.held);
 		return;
 	}
-	assert_int_equal(meanwhile_ret < 0 ? meanwhile_err : 0, plain);
+	assert_int_equal(result->ret < 0 ? result->err : 0, plain);
 	size = size < SIZE ? size : SIZE;
 	/* Behind the end, too, as far as the page reaches. */
 	assert_memory_equal(map[0], map[1], (size + page_size() - 1) & ~(page_size() - 1));
@@ -333,35 +356,25 @@ static void staged_meanwhile(struct shaping s)
 		tool("filetool", "same", path_of(alike_name[0]), path_of(alike_name[1])), 0);
 }
 
-static void ftruncate__staged_meanwhile(void **state)
-{
-	(void)state;
-	staged_meanwhile((struct shaping){ meanwhile_ftruncate, SYS_ftruncate });
-}
+#define STAGED_MEANWHILE(name, call, number)                               \
+	static void name##__staged_meanwhile(void **state)                 \
+	{                                                                  \
+		(void)state;                                               \
+		staged_meanwhile((struct shaping){ call, number }, false); \
+	}                                                                  \
+	static void name##__staged_meanwhile_by_another(void **state)      \
+	{                                                                  \
+		(void)state;                                               \
+		staged_meanwhile((struct shaping){ call, number }, true);  \
+	}
 
-static void fallocate__punches__staged_meanwhile(void **state)
-{
-	(void)state;
-	staged_meanwhile((struct shaping){ meanwhile_punch, SYS_fallocate });
-}
-
-static void fallocate__zeroes__staged_meanwhile(void **state)
-{
-	(void)state;
-	staged_meanwhile((struct shaping){ meanwhile_zero, SYS_fallocate });
-}
-
-static void fallocate__collapses__staged_meanwhile(void **state)
-{
-	(void)state;
-	staged_meanwhile((struct shaping){ meanwhile_collapse, SYS_fallocate });
-}
-
-static void fallocate__inserts__staged_meanwhile(void **state)
-{
-	(void)state;
-	staged_meanwhile((struct shaping){ meanwhile_insert, SYS_fallocate });
-}
+STAGED_MEANWHILE(ftruncate__shrinks, meanwhile_ftruncate, SYS_ftruncate)
+STAGED_MEANWHILE(ftruncate__grows, meanwhile_grow, SYS_ftruncate)
+STAGED_MEANWHILE(fallocate__grows, meanwhile_allocate, SYS_fallocate)
+STAGED_MEANWHILE(fallocate__punches, meanwhile_punch, SYS_fallocate)
+STAGED_MEANWHILE(fallocate__zeroes, meanwhile_zero, SYS_fallocate)
+STAGED_MEANWHILE(fallocate__collapses, meanwhile_collapse, SYS_fallocate)
+STAGED_MEANWHILE(fallocate__inserts, meanwhile_insert, SYS_fallocate)
 
 int main(int argc, char **argv)
 {
@@ -380,11 +393,20 @@ int main(int argc, char **argv)
 		BOTH_OF(fallocate__punches),
 		BOTH_OF(fallocate__zeroes),
 		BOTH_OF(fallocate__collapses),
-		TEST(ftruncate__staged_meanwhile),
+		TEST(ftruncate__shrinks__staged_meanwhile),
+		TEST(ftruncate__shrinks__staged_meanwhile_by_another),
+		TEST(ftruncate__grows__staged_meanwhile),
+		TEST(ftruncate__grows__staged_meanwhile_by_another),
+		TEST(fallocate__grows__staged_meanwhile),
+		TEST(fallocate__grows__staged_meanwhile_by_another),
 		TEST(fallocate__punches__staged_meanwhile),
+		TEST(fallocate__punches__staged_meanwhile_by_another),
 		TEST(fallocate__zeroes__staged_meanwhile),
+		TEST(fallocate__zeroes__staged_meanwhile_by_another),
 		TEST(fallocate__collapses__staged_meanwhile),
+		TEST(fallocate__collapses__staged_meanwhile_by_another),
 		TEST(fallocate__inserts__staged_meanwhile),
+		TEST(fallocate__inserts__staged_meanwhile_by_another),
 		{ 0 },
 	};
 

@@ -1,0 +1,55 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Calls that change a file and are under way in threads of this process, each in a place of its
+ * thread's own. Whoever stages a file makes it known first, then waits for the calls that may
+ * not have seen that. A call says what it is about before it looks whether anything is staged:
+ * two plain stores and no barrier; the barrier is the waiting side's (membarrier(2)).
+ */
+#ifndef PINSTAGE_LIB_INFLIGHT_H
+#define PINSTAGE_LIB_INFLIGHT_H
+
+#include <stdatomic.h>
+#include <stdbool.h>
+
+#include "common/util.h"
+
+#define INFLIGHT_NOTHING (-1)
+
+struct inflight {
+	_Atomic int fd;
+	atomic_bool taken; /* by a thread */
+} __attribute__((aligned(64)));
+
+extern __thread struct inflight *inflight_mine __attribute__((tls_model("initial-exec")));
+
+/* From the constructor. */
+void inflight_start(void);
+
+/* Gives this thread its place, on its first such call. Async-signal-safe. */
+struct inflight *inflight_join(void);
+
+/* In a copy of the process: the threads of the others are not here. */
+void inflight_after_fork(void);
+
+/* One call at a time: a signal handler that makes one of its own ends what it interrupted. With
+ * a call begun, the space's lock must not be waited for: who has it may wait for the call. */
+static inline void inflight_begin(int fd)
+{
+	struct inflight *i = inflight_mine;
+
+	if (unlikely(!i))
+		i = inflight_join();
+	atomic_store_explicit(&i->fd, fd, memory_order_relaxed);
+	atomic_signal_fence(memory_order_seq_cst);
+}
+
+static inline void inflight_end(void)
+{
+	atomic_store_explicit(&inflight_mine->fd, INFLIGHT_NOTHING, memory_order_release);
+}
+
+/* Waits for the calls of other threads on this file that began before. False if one has not
+ * ended in due time. What such calls must see was stored before. */
+bool inflight_wait(struct inode_key key);
+
+#endif
