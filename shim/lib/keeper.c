@@ -34,6 +34,8 @@ static pthread_cond_t freed = PTHREAD_COND_INITIALIZER;
 static uid_t keeper_of; /* whose keeper the open conversations are with */
 
 #define HELLO_TIMEOUT_MS 20000
+#define TRIES		 8 /* keepers that may die over one request, */
+#define TRIES_UNKNOWN	 4 /* or know nothing of what it is about */
 
 /* What makes the conversations of one process one client, and a forked child another. */
 static uint64_t process_token(void)
@@ -312,30 +314,33 @@ static int converse(struct exchange_of_words *e, enum reason *ret_why, bool *ret
 }
 
 /* With signals blocked and cancellation off: a thread that leaves in the middle would take the
- * conversation along. */
+ * conversation along. Comes to what the last keeper answered, if any: that one has been told is
+ * not an answer. */
 static int converse_until_answered(struct exchange_of_words *e, enum reason *ret_why)
 {
 	const struct msg request = *e->m;
 	sigset_t all, mask;
-	int cancel, err = -ENOTCONN;
+	int cancel, err = -ENOTCONN, unknown = 0;
 	bool lost;
 
 	sigfillset(&all);
 	pthread_sigmask(SIG_SETMASK, &all, &mask);
 	pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, &cancel);
-	for (int tries = 0; tries < 4; tries++) {
+	for (int tries = 0; tries < TRIES; tries++) {
+		if (tries) {
+			err = recover(ret_why);
+			if (err)
+				break;
+		}
 		*e->m = request;
 		err = converse(e, ret_why, &lost);
 		/* A keeper that knows nothing of the file has taken the place of one that did.
 		 */
-		if (repeatable(request.type) && err == -ENOENT) {
+		if (repeatable(request.type) && err == -ENOENT && ++unknown < TRIES_UNKNOWN) {
 			keeper_told(0);
 			lost = true;
 		}
 		if (!lost || !e->fresh || !repeatable(request.type))
-			break;
-		err = recover(ret_why);
-		if (err)
 			break;
 	}
 	pthread_setcancelstate(cancel, NULL);

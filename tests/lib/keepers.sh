@@ -60,6 +60,13 @@ start_pinner() {
 	expect 'output' "$line" registered
 }
 
+# tell COMMAND ANSWER: to the program that start_pinner started.
+tell() {
+	echo "$1" >&9
+	read -r line <&8
+	expect "what '$1' comes to" "$line" "$2"
+}
+
 # own_ext4: a small file system of one's own, where $data then is.
 own_ext4() {
 	truncate -s 64M "$TEST_DIR/image"
