@@ -4,17 +4,19 @@
 #include <errno.h>
 #include <stdio.h>
 #include <time.h>
+#include <unistd.h>
 
 #include "lib/custody.h"
 #include "lib/keeper.h"
 #include "lib/log.h"
 #include "lib/stage.h"
+#include "lib/unseal.h"
 
 #define TRIES 40
 
 struct attach {
 	struct custody c;
-	const struct segment *s;
+	struct segment *s;
 };
 
 static int attach_send(int sock, struct msg *m, void *arg)
@@ -25,6 +27,22 @@ static int attach_send(int sock, struct msg *m, void *arg)
 	return custody_send_with(sock, m, &a->c, more, 2);
 }
 
+static int attach(struct attach *a, const char *path, enum reason *ret_why)
+{
+	struct msg m;
+	int err;
+
+	msg_init(&m, MSG_ATTACH);
+	m.key = a->s->key;
+	m.off = a->s->off;
+	m.len = a->s->len;
+	snprintf(m.text, sizeof(m.text), "%.*s", (int)sizeof(m.text) - 1, path);
+	err = keeper_call_via(&m, attach_send, a, NULL, ret_why);
+	if (!err)
+		a->s->id = m.id;
+	return err;
+}
+
 /* The file's own mapping is kept aside for every place where a segment stands: it proves which
  * file it is, and is a way to a descriptor. */
 int recover_segment(struct segment *s, uintptr_t saved, enum reason *ret_why)
@@ -33,7 +51,6 @@ int recover_segment(struct segment *s, uintptr_t saved, enum reason *ret_why)
 	struct scratch scratch;
 	char path[4096];
 	struct vma v;
-	struct msg m;
 	int err;
 
 	if (scratch_open(&scratch) < 0)
@@ -45,18 +62,38 @@ int recover_segment(struct segment *s, uintptr_t saved, enum reason *ret_why)
 	}
 	if (!err)
 		err = custody_find(&a.c, &v, path, s->file, &scratch, ret_why);
-	if (!err) {
-		msg_init(&m, MSG_ATTACH);
-		m.key = s->key;
-		m.off = s->off;
-		m.len = s->len;
-		snprintf(m.text, sizeof(m.text), "%.*s", (int)sizeof(m.text) - 1, path);
-		err = keeper_call_via(&m, attach_send, &a, NULL, ret_why);
-		if (!err)
-			s->id = m.id;
-	}
+	if (!err)
+		err = attach(&a, path, ret_why);
 	scratch_close(&scratch);
 	return err;
+}
+
+/* What a device has, and no mapping: a descriptor that the program has of the file must do. It
+ * is the keeper's alone again then, to be let go of when the device is done. */
+static int recover_idle(struct segment *s, enum reason *ret_why)
+{
+	const struct vma v = { .dev = s->file_id.dev, .ino = s->file_id.ino, .off = s->off };
+	struct attach a = { .s = s };
+	char link[64], path[4096] = "";
+	struct scratch scratch;
+	struct msg m;
+	int err;
+
+	if (scratch_open(&scratch) < 0)
+		return -ENOMEM;
+	err = custody_find(&a.c, &v, path, s->file, &scratch, ret_why);
+	snprintf(link, sizeof(link), "/proc/self/fd/%d", a.c.fd);
+	if (!err && a.c.fd >= 0)
+		(void)!readlink(link, path, sizeof(path) - 1);
+	if (!err)
+		err = attach(&a, path, ret_why);
+	scratch_close(&scratch);
+	if (err || s->joined)
+		return err;
+	msg_init(&m, MSG_RELEASE);
+	m.id = s->id;
+	err = keeper_call(&m, NULL, 0, NULL, ret_why);
+	return err == -EBUSY || err == -ENOENT ? 0 : err;
 }
 
 static bool lost(int err)
@@ -84,6 +121,37 @@ static bool not_inherited(const struct area *a)
 	return !file;
 }
 
+static void say_lost(const struct segment *s, int err, enum reason why)
+{
+	log_event(EV_ERROR,
+		  "offset=%lu len=%lu errno=%d reason=\"the keeper is gone and another "
+		  "cannot take over: %s\" remedy=\"%s\"",
+		  s->off, s->len, -err, reason_text(why), reason_remedy(why));
+}
+
+/* One that nobody can have any more is no reason to keep the others back. */
+static int attach_idle(enum reason *ret_why)
+{
+	struct inode_key key;
+	struct segment *s;
+	struct file *f;
+	int err;
+
+	for (f = space_next_staged(NULL); f; f = space_next_staged(&key)) {
+		key = f->key;
+		for (s = f->segments; s; s = s->next) {
+			if (s->areas || (s->joined && !s->idle) || segment_sealed(s))
+				continue;
+			err = recover_idle(s, ret_why);
+			if (lost(err))
+				return err;
+			if (err)
+				say_lost(s, err, *ret_why);
+		}
+	}
+	return 0;
+}
+
 static int attach_all(enum reason *ret_why)
 {
 	struct segment *done = NULL;
@@ -101,15 +169,11 @@ static int attach_all(enum reason *ret_why)
 		if (lost(err) || err == -EBUSY)
 			return err;
 		if (err)
-			log_event(
-				EV_ERROR,
-				"offset=%lu len=%lu errno=%d reason=\"the keeper is gone and another "
-				"cannot take over: %s\" remedy=\"%s\"",
-				a->seg->off, a->seg->len, -err, reason_text(*ret_why),
-				reason_remedy(*ret_why));
+			say_lost(a->seg, err, *ret_why);
 		first = first ? first : err;
 	}
-	return first;
+	err = attach_idle(ret_why);
+	return first ? first : err;
 }
 
 /* The keeper that we meet may die, too: then the next one is told everything. Another thread

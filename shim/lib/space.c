@@ -200,6 +200,21 @@ struct file *space_file(struct inode_key key, bool create)
 	return f;
 }
 
+struct file *space_next_staged(const struct inode_key *after)
+{
+	struct file want, *f = file_tree_RB_MINMAX(&files, -1);
+
+	if (after) {
+		want.key = *after;
+		f = file_tree_RB_NFIND(&files, &want);
+		if (f && !inode_key_cmp(f->key, *after))
+			f = file_tree_RB_NEXT(f);
+	}
+	while (f && !f->segments)
+		f = file_tree_RB_NEXT(f);
+	return f;
+}
+
 void space_file_put(struct file *f)
 {
 	if (f->areas || f->segments)

@@ -100,6 +100,7 @@ void space_after_fork(bool child);
 /* All with the lock held: */
 
 struct file *space_file(struct inode_key key, bool create);
+struct file *space_next_staged(const struct inode_key *after); /* NULL: the first */
 void space_file_put(struct file *f); /* frees it when nothing refers to it */
 
 /* [start, end) is now backed by `f` natively (f NULL: by nothing we track). Whatever was

@@ -11,6 +11,7 @@
 #include "lib/keeper.h"
 #include "lib/reconcile.h"
 #include "lib/space.h"
+#include "lib/unseal.h"
 
 #define BATCH 32
 
@@ -29,17 +30,26 @@ int sync_errno(int err)
 	return EIO;
 }
 
+static bool any_in_force(const struct file *f, uint64_t off, uint64_t end)
+{
+	const struct segment *s;
+
+	for (s = f ? f->segments : NULL; s; s = s->next)
+		if (s->off < end && s->off + s->len > off && segment_in_force(s))
+			return true;
+	return false;
+}
+
 /* Whether any of it is, still. Without the lock held by this thread, or with it. */
 static bool is_staged(const struct extent *e)
 {
 	struct space_guard g;
 	bool locked = space_lock(&g), staged;
-	struct file *f;
 
 	if (!locked && !space_inside())
 		return true;
-	f = space_file(e->key, false);
-	staged = f && segment_find(f, e->off, e->end > e->off ? e->end : UINT64_MAX);
+	staged = any_in_force(space_file(e->key, false), e->off,
+			      e->end > e->off ? e->end : UINT64_MAX);
 	if (locked)
 		space_unlock(&g);
 	return staged;
@@ -134,15 +144,14 @@ int sync_file(struct inode_key key, uint64_t off, uint64_t end, bool durable)
 	struct extent e = { key, off, end ? end : off };
 	const unsigned flags = durable ? SYNC_DURABLE : 0;
 	struct space_guard g;
-	struct file *f = NULL;
+	bool ours = false;
 
 	if (space_lock(&g)) {
 		reconcile_inherited();
-		f = space_file(key, false);
-		f = f && f->segments ? f : NULL;
+		ours = any_in_force(space_file(key, false), 0, UINT64_MAX);
 		space_unlock(&g);
 	}
-	return sync_extent(&e, f ? flags : flags | SYNC_OTHERS);
+	return sync_extent(&e, ours ? flags : flags | SYNC_OTHERS);
 }
 
 void sync_wrote(struct inode_key key, uint64_t off, uint64_t len)

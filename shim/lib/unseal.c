@@ -23,6 +23,11 @@ bool segment_sealed(const struct segment *s)
 	return seals >= 0 && (seals & F_SEAL_WRITE);
 }
 
+bool segment_in_force(const struct segment *s)
+{
+	return s->areas || s->joined || !segment_sealed(s);
+}
+
 static int make_memory(uint64_t len)
 {
 	int fd = memfd_create("pinstage", MFD_CLOEXEC | MFD_ALLOW_SEALING | MFD_NOEXEC_SEAL);

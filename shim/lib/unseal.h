@@ -8,6 +8,10 @@
 /* Whether the segment's memory is sealed: nobody can map it for writing any more. */
 bool segment_sealed(const struct segment *s);
 
+/* Whether the file may not have all of it yet. What shows nowhere in this process is sealed
+ * when the keeper lets go of it. */
+bool segment_in_force(const struct segment *s);
+
 /* Its content goes on in new memory, which is not sealed; the ledger stays. Only where nobody
  * maps the old memory. -errno, and then nothing has changed. Runs behind a curtain. */
 int segment_unseal(struct segment *s);

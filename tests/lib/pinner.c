@@ -10,6 +10,9 @@
  *
  *   s   stores into all of it again, and prints `stored`
  *   m   calls msync(), and prints `synced` or its error
+ *   f   calls fsync(), and prints `flushed` or its error
+ *   u   unmaps all of it, and prints `unmapped`
+ *   d   lets the device write all of it, and prints `received`
  *   p   takes the buffer back, punches a hole into its second half, prints `punched` or
  *       the error, and stores into the first half
  */
@@ -17,21 +20,21 @@
 
 #define AGAIN 5 /* the seed of what is stored last */
 
-static int make_pipe_source(size_t len)
+static int make_pipe_source(size_t len, unsigned seed)
 {
 	unsigned char *content = malloc(len);
 	int fd = memfd_create("source", MFD_CLOEXEC);
 
 	if (!content || fd < 0)
 		exit(2);
-	fill(content, len, 0, DEVICE);
+	fill(content, len, 0, seed);
 	if (pwrite(fd, content, len, 0) != (ssize_t)len)
 		exit(2);
 	free(content);
 	return fd;
 }
 
-static void obey(char c, struct io_uring *ring, unsigned char *map, size_t size)
+static void obey(char c, struct io_uring *ring, int fd, unsigned char *map, size_t size)
 {
 	const char *done = NULL;
 
@@ -40,6 +43,13 @@ static void obey(char c, struct io_uring *ring, unsigned char *map, size_t size)
 		done = "stored";
 	} else if (c == 'm') {
 		done = msync(map, size, MS_SYNC) < 0 ? strerror(errno) : "synced";
+	} else if (c == 'f') {
+		done = fsync(fd) < 0 ? strerror(errno) : "flushed";
+	} else if (c == 'u') {
+		done = munmap(map, size) < 0 ? strerror(errno) : "unmapped";
+	} else if (c == 'd') {
+		read_fixed(ring, make_pipe_source(size, AGAIN), map, size, 0, 0);
+		done = "received";
 	} else if (c == 'p') {
 		io_uring_unregister_buffers(ring);
 		done = madvise(map + size / 2, size / 2, MADV_REMOVE) < 0 ? strerror(errno)
@@ -74,7 +84,7 @@ int main(int argc, char **argv)
 	ret = register_one(&ring, map, size);
 	if (ret == 0) {
 		puts("registered");
-		read_fixed(&ring, make_pipe_source(size / 2), map, size / 2, 0, 0);
+		read_fixed(&ring, make_pipe_source(size / 2, DEVICE), map, size / 2, 0, 0);
 		fill(map + size / 2, size / 2, size / 2, DEVICE);
 	} else {
 		printf("refused: %s\n", strerror(-ret));
@@ -85,7 +95,7 @@ int main(int argc, char **argv)
 		char c;
 
 		while (read(0, &c, 1) > 0)
-			obey(c, &ring, map, size);
+			obey(c, &ring, fd, map, size);
 	}
 	return ret == 0 ? 0 : 3;
 }
