@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /* What makes a file durable makes what is staged of it durable, too. */
 #include <errno.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "lib/filetruth.h"
@@ -50,7 +51,7 @@ int on_sync_file_range(int fd, off_t off, off_t n, unsigned int flags)
 				false);
 	ret = real.sync_file_range(fd, off, n, flags);
 	if (ret == 0 && err) {
-		errno = -err;
+		errno = sync_errno(err);
 		return -1;
 	}
 	return ret;
@@ -58,11 +59,15 @@ int on_sync_file_range(int fd, off_t off, off_t n, unsigned int flags)
 
 int on_syncfs(int fd)
 {
-	int err = unlikely(anything_staged()) ? sync_addresses(0, UINTPTR_MAX, false) : 0;
-	int ret = real.syncfs(fd);
+	int err = 0, ret, saved = errno;
+	struct stat st;
 
+	if (unlikely(anything_staged()) && fstat(fd, &st) == 0)
+		err = sync_files(&st.st_dev);
+	errno = saved;
+	ret = real.syncfs(fd);
 	if (ret == 0 && err) {
-		errno = -err;
+		errno = sync_errno(err);
 		return -1;
 	}
 	return ret;
@@ -71,6 +76,6 @@ int on_syncfs(int fd)
 void on_sync(void)
 {
 	if (unlikely(anything_staged()))
-		sync_everything();
+		(void)sync_files(NULL);
 	real.sync();
 }

@@ -124,7 +124,7 @@ __attribute__((constructor)) static void start(void)
 
 void process_ends(void)
 {
-	sync_everything();
+	(void)sync_files(NULL);
 	record_end();
 }
 

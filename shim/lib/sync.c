@@ -4,6 +4,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <sys/stat.h>
+#include <sys/sysmacros.h>
 
 #include "common/probe.h"
 #include "lib/board.h"
@@ -166,9 +167,71 @@ void sync_wrote(struct inode_key key, uint64_t off, uint64_t len)
 	(void)keeper_call(&m, NULL, 0, NULL, &why);
 }
 
-void sync_everything(void)
+/* Subvolumes and stacked file systems have numbers of their own, but no driver. */
+static bool on_another(dev_t a, dev_t b)
 {
-	(void)sync_addresses(0, UINTPTR_MAX, false);
+	return a != b && major(a) && major(b);
+}
+
+/* Adds f's segments from `from` on to the n that are in e. False if there is no room for all.
+ */
+static bool collect_file(const struct file *f, uint64_t from, struct extent *e, size_t *n)
+{
+	const struct segment *s;
+	struct extent *last;
+
+	for (s = f->segments; s; s = s->next) {
+		if (s->off < from || !segment_in_force(s))
+			continue;
+		last = *n ? &e[*n - 1] : NULL;
+		if (last && last->end == s->off && !inode_key_cmp(last->key, f->key))
+			last->end += s->len;
+		else if (*n == BATCH)
+			return false;
+		else
+			e[(*n)++] = (struct extent){ f->key, s->off, s->off + s->len };
+	}
+	return true;
+}
+
+/* The next BATCH of what is staged, behind `last` if that is not NULL. */
+static size_t collect_staged(const struct extent *last, const dev_t *dev, struct extent *e)
+{
+	struct file *f = last ? space_file(last->key, false) : NULL;
+	uint64_t from = f ? last->end : 0;
+	size_t n = 0;
+
+	if (!f)
+		f = space_next_staged(last ? &last->key : NULL);
+	for (; f; f = space_next_staged(&f->key), from = 0)
+		if (!(dev && on_another(f->key.dev, *dev)) && !collect_file(f, from, e, &n))
+			break;
+	return n;
+}
+
+int sync_files(const dev_t *dev)
+{
+	struct extent e[BATCH], last;
+	struct space_guard g;
+	size_t i, n = 0;
+	int err = 0, now;
+
+	if (atomic_load_explicit(&space.staged, memory_order_relaxed) == 0)
+		return 0;
+	do {
+		if (!space_lock(&g))
+			return err;
+		reconcile_inherited();
+		n = collect_staged(n ? &last : NULL, dev, e);
+		space_unlock(&g);
+		for (i = 0; i < n; i++) {
+			now = sync_extent(&e[i], 0);
+			err = err ? err : now;
+		}
+		if (n)
+			last = e[n - 1];
+	} while (n == BATCH);
+	return err;
 }
 
 static bool may_be_staged(const struct stat *st, struct inode_key *ret_key)

@@ -6,6 +6,7 @@
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <sys/types.h>
 
 #include "common/util.h"
 
@@ -29,8 +30,9 @@ int sync_file(struct inode_key key, uint64_t off, uint64_t end, bool durable);
  * held. */
 void sync_wrote(struct inode_key key, uint64_t off, uint64_t len);
 
-/* Everything that is staged in this process: before it ends. */
-void sync_everything(void);
+/* Everything that this process has staged, also where only a device has it any more; with `dev`
+ * at least what is of that device's file system. Lock not held. */
+int sync_files(const dev_t *dev);
 
 /* Whether a descriptor is one of a file with staged segments, ours or others'. Costs an
  * fstat(); ask only when anything_staged(). */

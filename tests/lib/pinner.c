@@ -11,6 +11,7 @@
  *   s   stores into all of it again, and prints `stored`
  *   m   calls msync(), and prints `synced` or its error
  *   f   calls fsync(), and prints `flushed` or its error
+ *   y   calls syncfs() on the working directory, likewise
  *   u   unmaps all of it, and prints `unmapped`
  *   d   lets the device write all of it, and prints `received`
  *   p   takes the buffer back, punches a hole into its second half, prints `punched` or
@@ -45,6 +46,9 @@ static void obey(char c, struct io_uring *ring, int fd, unsigned char *map, size
 		done = msync(map, size, MS_SYNC) < 0 ? strerror(errno) : "synced";
 	} else if (c == 'f') {
 		done = fsync(fd) < 0 ? strerror(errno) : "flushed";
+	} else if (c == 'y') {
+		done = syncfs(open(".", O_RDONLY | O_CLOEXEC)) < 0 ? strerror(errno)
+								   : "flushed";
 	} else if (c == 'u') {
 		done = munmap(map, size) < 0 ? strerror(errno) : "unmapped";
 	} else if (c == 'd') {
