@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /* syscall(): what has a hook by name has it by number, too, where it changes the address space
- * or descriptors of ours. */
+ * or descriptors of ours, and where success promises that data is on the disk. */
 #include <pthread.h>
 #include <sys/mman.h>
 
@@ -54,6 +54,17 @@ static long by_number(long nr, long a, long b, long c, long d, long e, long f)
 		return UNCANCELLED(on_munlock((const void *)a, (size_t)b));
 	case SYS_msync:
 		return UNCANCELLED(on_msync((void *)a, (size_t)b, (int)c));
+	case SYS_fsync:
+		return UNCANCELLED(on_fsync((int)a));
+	case SYS_fdatasync:
+		return UNCANCELLED(on_fdatasync((int)a));
+	case SYS_sync_file_range:
+		return UNCANCELLED(on_sync_file_range((int)a, b, c, (unsigned)d));
+	case SYS_syncfs:
+		return UNCANCELLED(on_syncfs((int)a));
+	case SYS_sync:
+		on_sync();
+		return 0;
 	case SYS_close:
 		return UNCANCELLED(on_close((int)a));
 	case SYS_close_range:

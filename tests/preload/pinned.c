@@ -4,6 +4,7 @@
  * file's all the same, and every sync point carries it there.
  */
 #include <dirent.h>
+#include <sys/syscall.h>
 
 #include "testlib.h"
 
@@ -112,6 +113,22 @@ UNMAPPED(sync_file_range)
 UNMAPPED(syncfs)
 UNMAPPED(sync)
 
+#define BY_NUMBER(how, ...)                                    \
+	static int how##_by_number(void)                       \
+	{                                                      \
+		return (int)syscall(SYS_##how, ##__VA_ARGS__); \
+	}                                                      \
+	static void how##__by_number(void **state)             \
+	{                                                      \
+		(void)state;                                   \
+		unmapped(how##_by_number);                     \
+	}
+BY_NUMBER(fsync, fd)
+BY_NUMBER(fdatasync, fd)
+BY_NUMBER(sync_file_range, fd, 0L, 0L, SYNC_FILE_RANGE_WRITE)
+BY_NUMBER(syncfs, fd)
+BY_NUMBER(sync)
+
 /* The device is done: nothing is staged any more, and nothing in the way of an fsync(). */
 static void fsync__unmapped_and_done(void **state)
 {
@@ -171,6 +188,11 @@ int main(int argc, char **argv)
 		TEST(syncfs__unmapped),
 		TEST(sync__unmapped),
 		TEST(sync__many),
+		TEST(fsync__by_number),
+		TEST(fdatasync__by_number),
+		TEST(sync_file_range__by_number),
+		TEST(syncfs__by_number),
+		TEST(sync__by_number),
 		TEST(exit__unmapped),
 		TEST(fsync__unmapped_and_done),
 		{ 0 },
