@@ -86,7 +86,6 @@ int do_stage(struct stage *s, struct job *j, struct segment **ret)
 	struct client *c = j->from->client;
 	struct msg *m = &j->m;
 	struct segment *g;
-	uint64_t budget;
 	int err;
 
 	pthread_mutex_lock(&keeper.lock);
@@ -109,10 +108,9 @@ int do_stage(struct stage *s, struct job *j, struct segment **ret)
 	if (mapped_elsewhere(s, m->off, m->len, j->from->pid))
 		return refuse(m, REASON_IN_USE, -EUSERS);
 	pthread_mutex_lock(&keeper.lock);
-	budget = c->budget ? c->budget : budget_default();
 	if (segment_overlapping(s, m->off, m->len))
 		err = refuse(m, REASON_STAGED_ELSEWHERE, -EBUSY);
-	else if (keeper.staged + m->len > budget)
+	else if (m->len > budget_left(c))
 		err = refuse(m, REASON_BUDGET, -ENOMEM);
 	else
 		keeper.staged += m->len;

@@ -184,8 +184,9 @@ void board_unlist(struct inode_key key);
 void board_begin_write(struct stage *s);
 void board_end_write(struct stage *s);
 
-/* budget.c: bytes that may be staged by default; lock held */
-uint64_t budget_default(void);
+/* budget.c: bytes that this client may yet stage, or one of which nothing is known; lock held
+ */
+uint64_t budget_left(const struct client *c);
 
 /* Clients can write the ledger, too. What says where things lie, and how many there are, is
  * therefore never read from its header once that was checked. */

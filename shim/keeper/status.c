@@ -26,16 +26,15 @@ static void describe(const struct segment *g, struct msg *m)
 	memcpy(m->text, s->name, sizeof(m->text));
 }
 
-/* The least that any program has asked for, or what holds where none has. */
+/* The least that holds for any program, or what would for the next one. */
 static uint64_t budget_in_force(void)
 {
+	uint64_t left = budget_left(NULL);
 	const struct client *k;
-	uint64_t least = UINT64_MAX;
 
 	LIST_FOREACH(k, &keeper.clients, link)
-		if (k->budget)
-			least = MIN(least, k->budget);
-	return MIN(least, budget_default());
+		left = MIN(left, budget_left(k));
+	return keeper.staged + left;
 }
 
 static bool fate_shared(void)
