@@ -47,11 +47,11 @@ another_than() {
 	[ -n "$now" ] && [ "$now" != "$2" ]
 }
 
-# start_pinner: in the background, until `exec 9>&-`. It has stored everything when this returns.
+# start_pinner: with $within before it if that is set; in the background, until `exec 9>&-`. It has stored everything when this returns.
 # Commands go to 9, answers come from 8.
 start_pinner() {
 	mkfifo "$TEST_DIR/hold" "$TEST_DIR/says"
-	env LD_PRELOAD="$SHIM_PRELOAD" PINSTAGE_LOG="$TEST_LOG" "$TEST_TOOLS/pinner" "$data" "$SIZE" \
+	${within-} env LD_PRELOAD="$SHIM_PRELOAD" PINSTAGE_LOG="$TEST_LOG" "$TEST_TOOLS/pinner" "$data" "$SIZE" \
 		wait <"$TEST_DIR/hold" >"$TEST_DIR/says" 8<&- 9>&- &
 	pinner=$!
 	exec 9>"$TEST_DIR/hold"
