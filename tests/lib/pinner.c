@@ -9,6 +9,7 @@
  * there:
  *
  *   s   stores into all of it again, and prints `stored`
+ *   x   stores something else, and prints `cleared`
  *   m   calls msync(), and prints `synced` or its error
  *   f   calls fsync(), and prints `flushed` or its error
  *   y   calls syncfs() on the working directory, likewise
@@ -42,6 +43,9 @@ static void obey(char c, struct io_uring *ring, int fd, unsigned char *map, size
 	if (c == 's') {
 		fill(map, size, 0, AGAIN);
 		done = "stored";
+	} else if (c == 'x') {
+		memset(map, 0, size);
+		done = "cleared";
 	} else if (c == 'm') {
 		done = msync(map, size, MS_SYNC) < 0 ? strerror(errno) : "synced";
 	} else if (c == 'f') {
