@@ -212,6 +212,9 @@ soak:
 	@$(MAKE) --no-print-directory tests
 	@STORM_SECONDS=$(SOAK) $(RUN_TESTS) -j 1 -f preload/storm
 	@STORM_SECONDS=$(SOAK) STORM_KILLS=1000 $(RUN_TESTS) -f crash/
+	@$(RUN_TESTS) -f preload/ends
+	@$(RUN_TESTS) -f environment/
+	@$(RUN_TESTS) -f vm/disks
 	@STORM_SECONDS=$(SOAK) $(RUN_TESTS) -f vm/power
 	@MODEL_SECONDS=$(SOAK) $(RUN_TESTS) -f 'script model/run/seeds'
 
