@@ -119,7 +119,7 @@ $(call test_program,tests/preload/verbs.c): $(DOUBLE)
 $(call test_program,tests/preload/verbs.c): LDFLAGS += -Wl,-rpath,'$$ORIGIN/../double'
 
 # What runs in the virtual machine, with the real libraries. late.c has to find them by itself.
-RDMA_PROGRAMS := $(addprefix $(BUILD)/tests/rdma/,rdma late dax offender fill.so)
+RDMA_PROGRAMS := $(addprefix $(BUILD)/tests/rdma/,rdma late dax offender fill.so rereg.so)
 RDMA_OBJ := $(call objects,$(wildcard tests/rdma/*.c))
 $(RDMA_OBJ): SANITIZERS =
 $(RDMA_OBJ): ALL_CPPFLAGS += -Itests/lib
@@ -136,9 +136,9 @@ $(BUILD)/tests/rdma/late: $(call objects,tests/rdma/late.c $(TEST_LIB_SRC))
 	@mkdir -p $(@D)
 	$(CC) $(CFLAGS) $(LDFLAGS) -o $@ $^ -lcmocka -luring -ldl
 
-$(BUILD)/tests/rdma/fill.so: $(call objects,tests/rdma/fill.c)
+$(BUILD)/tests/rdma/fill.so $(BUILD)/tests/rdma/rereg.so: $(BUILD)/tests/rdma/%.so: $(BUILD)/obj/tests/rdma/%.o
 	@mkdir -p $(@D)
-	$(CC) $(CFLAGS) $(LDFLAGS) -shared -o $@ $^
+	$(CC) $(CFLAGS) $(LDFLAGS) -shared -o $@ $^ $(if $(filter %/rereg.so,$@),-libverbs)
 
 # The model test's program, which stands for other people's, too.
 MODEL := $(BUILD)/tests/model/model

@@ -103,7 +103,7 @@ static bool holds(const void *owner)
 static struct ibv_mr *register_outermost(native_register *native, const struct registration *r)
 {
 	const bool writes = can_write(r->access);
-	const struct pin_access access = { r->access, r->iova };
+	const struct pin_access access = { r->access, r->iova, false };
 	const int before = errno;
 	struct ibv_mr *mr;
 	const char token = 0;
@@ -229,7 +229,7 @@ static struct change change_of(const struct ibv_mr *mr, int flags, void *addr, s
 	const bool known = mrs_access(mr, &was);
 	struct change c = {
 		.range = { moves ? addr : mr->addr, moves ? length : mr->length },
-		.access = { was, moves ? (uintptr_t)addr : 0 },
+		.access = { was, moves ? (uintptr_t)addr : 0, false },
 		.known = known,
 		.repins = moves,
 	};
@@ -243,6 +243,7 @@ static struct change change_of(const struct ibv_mr *mr, int flags, void *addr, s
 		c.repins = false;
 	else
 		c.writes = c.known ? can_write(c.access.flags) : !holds(mr);
+	c.access.reading = !c.writes;
 	return c;
 }
 
@@ -257,7 +258,7 @@ static int prepare_change(const struct ibv_mr *mr, const struct change *c)
 {
 	int verdict = 0;
 
-	if (c->writes && (c->repins || holds(mr)) &&
+	if ((c->repins || (c->writes && holds(mr))) &&
 	    (options.mode == MODE_STAGE || !kernel_judges()))
 		verdict = pin_beforehand("ibv_rereg_mr", &c->access, &c->range);
 	/* Of an MR that is not known the kernel may know that it is only read. */
@@ -270,7 +271,7 @@ static int prepare_change(const struct ibv_mr *mr, const struct change *c)
 static void record_failure(const struct change *c, int ret)
 {
 	if (ret > IBV_REREG_MR_ERR_CMD || options.mode == MODE_STAGE || !kernel_judges() ||
-	    !c->repins || !c->writes || !may_offend(IBV_ACCESS_LOCAL_WRITE, errno))
+	    !c->repins || !may_offend(c->writes ? IBV_ACCESS_LOCAL_WRITE : 0, errno))
 		return;
 	(void)pin_resolve_mr("ibv_rereg_mr", &c->access, &c->range, -errno);
 }
@@ -283,7 +284,7 @@ static int rereg_outermost(struct ibv_mr *mr, int flags, struct ibv_pd *pd, void
 	int ret;
 
 	if (prepare_change(mr, &c) < 0) {
-		errno = EFAULT;
+		errno = c.writes ? EFAULT : EOPNOTSUPP;
 		return IBV_REREG_MR_ERR_INPUT;
 	}
 	if (c.repins && (!c.writes || !c.known))

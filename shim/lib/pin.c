@@ -2,9 +2,11 @@
 #include "lib/pin.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <limits.h>
 #include <stdint.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <sys/uio.h>
 #include <sys/vfs.h>
 #include <unistd.h>
@@ -38,8 +40,9 @@ struct request {
 	struct scratch *scratch;
 	uint64_t path_dev, path_ino; /* of the path copied last */
 	const char *path;
-	bool staged; /* some of it shows a segment already */
-	int verdict; /* what pin_beforehand() returns */
+	bool staged;  /* some of it shows a segment already */
+	bool reading; /* see struct pin_access */
+	int verdict;  /* what pin_beforehand() returns */
 };
 
 /* The same path for all pieces of a file: copied once. */
@@ -267,6 +270,26 @@ static bool in_memory(const char *path)
 	return statfs(path, &st) == 0 && policy_fs_in_memory(st.f_type);
 }
 
+/* Whether any of it has no page cache, and so cannot even be pinned for reading; the same holds
+ * of a file that was removed. */
+static bool on_dax(const struct request *r)
+{
+	const char *asked = NULL;
+	struct statx sx;
+
+	for (size_t i = 0; i < r->pieces; i++) {
+		const struct piece *p = &r->piece[i];
+
+		if (p->kind != PIECE_OFFENDER || p->path == asked)
+			continue;
+		asked = p->path;
+		if (statx(AT_FDCWD, asked, 0, 0, &sx) == 0 &&
+		    (sx.stx_attributes & STATX_ATTR_DAX))
+			return true;
+	}
+	return false;
+}
+
 static bool resolve(struct request *r, struct pin_context *ctx, const struct iovec *iov,
 		    size_t n, int err)
 {
@@ -286,6 +309,8 @@ static bool resolve(struct request *r, struct pin_context *ctx, const struct iov
 	if (why == REASON_NONE)
 		why = check(r, &any);
 	if (why == REASON_NONE && err == 0 && r->path && in_memory(r->path))
+		why = REASON_NOT_SHARED_FILE;
+	if (r->reading && !on_dax(r))
 		why = REASON_NOT_SHARED_FILE;
 	if (why == REASON_NONE)
 		PROBE(detect, ctx->call, ctx->addr, ctx->bytes, err);
@@ -332,6 +357,7 @@ static bool attempt(const char *call, const struct pin_access *access, const str
 		ctx.has_access = true;
 		ctx.access = access->flags;
 		ctx.iova = access->iova;
+		r.reading = access->reading;
 	}
 	trace_take(&trace);
 	ctx.trace = &trace;

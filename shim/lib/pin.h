@@ -31,6 +31,7 @@ static inline bool pin_refused(int err)
 struct pin_access {
 	unsigned flags;
 	uint64_t iova;
+	bool reading; /* no writing: in the way are only files with direct access (DAX) */
 };
 
 /* The call was made again after pin_resolve() said yes, and this is what it returned now: says
