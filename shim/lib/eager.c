@@ -201,7 +201,6 @@ static void say_refused(const char *path, uint64_t off, uint64_t len, int err, e
 static bool stage_quietly(struct file *f, int fd, uint64_t off, size_t len)
 {
 	struct custody c = { .key = f->key, .fd = fd, .lot = -1 };
-	const bool quiet = inflight_wait(f->key);
 	enum reason why = REASON_NO_MEMORY;
 	char path[PATH_MAX] = "", name[512];
 	struct scratch scratch;
@@ -209,9 +208,12 @@ static bool stage_quietly(struct file *f, int fd, uint64_t off, size_t len)
 	struct stat st;
 	int err = -ENOMEM;
 	uint64_t end;
+	bool quiet;
 
-	if (off % page_size() || fstat(fd, &st) < 0 || fstatfs(fd, &sfs) < 0 ||
-	    policy_fs_in_memory(sfs.f_type))
+	if (off % page_size() || fstatfs(fd, &sfs) < 0 || policy_fs_in_memory(sfs.f_type))
+		return false;
+	quiet = inflight_wait(f->key);
+	if (fstat(fd, &st) < 0)
 		return false;
 	c.size = (uint64_t)st.st_size;
 	end = MIN(off + page_up(len), page_up(c.size));

@@ -10,7 +10,6 @@
 #include <limits.h>
 #include <linux/fiemap.h>
 #include <linux/fs.h>
-#include <poll.h>
 #include <sys/ioctl.h>
 #include <sys/sendfile.h>
 #include <sys/stat.h>
@@ -205,13 +204,17 @@ struct pipe_copy {
 	char *buf;  /* twice PIPE_PART */
 };
 
-/* Waits until there is something in the pipe, or nobody who could write to it. */
+/* Waits until there is something in the pipe, or nobody who could write to it, as splice() does
+ * when a signal comes: by a read() that cannot put anything anywhere, and so takes nothing. */
 static bool wait_for_data(int pipe, unsigned flags)
 {
-	struct pollfd p = { .fd = pipe, .events = POLLIN };
+	static const char nowhere;
+	ssize_t n;
 
-	return !(flags & SPLICE_F_NONBLOCK) && !(fcntl(pipe, F_GETFL) & O_NONBLOCK) &&
-	       poll(&p, 1, -1) > 0;
+	if (flags & SPLICE_F_NONBLOCK)
+		return false;
+	n = real.read(pipe, (void *)(uintptr_t)&nowhere, 1);
+	return n == 0 || (n < 0 && errno == EFAULT);
 }
 
 /* As in write(): where the file grew over a gap, that reads zero. Lock held. */
@@ -346,21 +349,51 @@ static ssize_t splice_staged(int in, int out, off_t *out_off, size_t len, unsign
 	return ret;
 }
 
+static bool is_regular(int fd)
+{
+	struct stat st;
+	int saved = errno;
+	bool regular = fstat(fd, &st) == 0 && S_ISREG(st.st_mode);
+
+	errno = saved;
+	return regular;
+}
+
+/* From a pipe into a file. Data is not waited for in the call: a staging might have to wait for
+ * that. */
+static ssize_t splice_to_file(int in, loff_t *in_off, int out, off_t *out_off, size_t len,
+			      unsigned flags)
+{
+	struct inode_key key;
+	ssize_t ret;
+	off_t at;
+
+	do {
+		if (unlikely(anything_staged()))
+			before_source(in, in_off, len);
+		if (!file_enter(out, &key)) {
+			if (!len || in_off || !position(out_off, &at) ||
+			    fcntl(out, F_GETFL) & O_APPEND || fcntl(in, F_GETPIPE_SZ) < 0)
+				return copied_anyway(
+					out, out_off,
+					real.splice(in, in_off, out, out_off, len, flags));
+			return splice_staged(in, out, out_off, len, flags, key);
+		}
+		ret = copied(
+			out, out_off,
+			real.splice(in, in_off, out, out_off, len, flags | SPLICE_F_NONBLOCK));
+	} while (ret < 0 && errno == EAGAIN && wait_for_data(in, flags));
+	return ret;
+}
+
 ssize_t on_splice(int in, off_t *in_off, int out, off_t *out_off, size_t len,
 		  unsigned int flags)
 {
-	struct inode_key key;
-	off_t at;
-
+	if (is_regular(out))
+		return splice_to_file(in, in_off, out, out_off, len, flags);
 	if (unlikely(anything_staged()))
 		before_source(in, in_off, len);
-	if (file_enter(out, &key))
-		return copied(out, out_off, real.splice(in, in_off, out, out_off, len, flags));
-	if (!len || in_off || !position(out_off, &at) || fcntl(out, F_GETFL) & O_APPEND ||
-	    fcntl(in, F_GETPIPE_SZ) < 0)
-		return copied_anyway(out, out_off,
-				     real.splice(in, in_off, out, out_off, len, flags));
-	return splice_staged(in, out, out_off, len, flags, key);
+	return real.splice(in, in_off, out, out_off, len, flags);
 }
 
 /* Staged by others meanwhile: into a file that nobody had staged the clone was made. */

@@ -2,7 +2,9 @@
 #include "lib/inflight.h"
 
 #include <linux/membarrier.h>
-#include <pthread.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
 #include <time.h>
@@ -10,48 +12,57 @@
 #include "lib/real.h"
 
 #define PATIENCE_MS 10000 /* a write of gigabytes to a slow disk may take that long */
+#define TRUST_MS    2	  /* for which a note is taken at its word */
+#define PLACES	    63
 
 /* Places are never given back to the system: whoever looks through them needs no lock. */
 struct chunk {
-	struct inflight place[63];
+	struct inflight place[PLACES];
 	_Atomic(struct chunk *) next;
 };
 
 __thread struct inflight *inflight_mine __attribute__((tls_model("initial-exec")));
 
-#define PLACES(n)                                          \
-	{                                                  \
-		[0 ...(n) - 1] = {.fd = INFLIGHT_NOTHING } \
-	}
-static struct chunk first = { .place = PLACES(ARRAY_SIZE(first.place)) };
-static struct inflight homeless; /* of threads for which there is no memory: not waited for */
-static pthread_key_t at_thread_end;
-static bool have_key;
+/* Of threads that nobody waits for. */
+static __thread struct {
+	_Atomic int fd;
+	_Atomic(pid_t) thread;
+} homeless __attribute__((tls_model("initial-exec")));
 
-static void give_back(void *place)
+static struct chunk first = {
+	.place = { [0 ... PLACES - 1] = { .fd = INFLIGHT_NOTHING } },
+};
+static enum { NOT_YET, NEVER, STARTED } state;
+
+void inflight_start(bool ever)
 {
-	struct inflight *i = place;
-
-	inflight_mine = NULL;
-	atomic_store(&i->fd, INFLIGHT_NOTHING);
-	atomic_store(&i->taken, false);
+	state = ever ? STARTED : NEVER;
 }
 
-/* What ran before was without a place. */
-void inflight_start(void)
+static pid_t own_number(void)
 {
-	inflight_mine = NULL;
-	have_key = pthread_key_create(&at_thread_end, give_back) == 0;
+	return (pid_t)arch_syscall(SYS_gettid, 0, 0, 0, 0, 0, 0);
 }
 
-static struct inflight *take(struct chunk *c)
+/* Nobody tells when a thread ends: its place is taken when it is wanted. */
+static bool is_dead(pid_t thread)
 {
-	for (size_t n = 0; n < ARRAY_SIZE(c->place); n++) {
+	const long process = arch_syscall(SYS_getpid, 0, 0, 0, 0, 0, 0);
+
+	return arch_syscall(SYS_tgkill, process, thread, 0, 0, 0, 0) == -ESRCH;
+}
+
+static struct inflight *take(struct chunk *c, pid_t me)
+{
+	for (size_t n = 0; n < PLACES; n++) {
 		struct inflight *i = &c->place[n];
+		pid_t of = atomic_load_explicit(&i->thread, memory_order_relaxed);
 
-		if (!atomic_load_explicit(&i->taken, memory_order_relaxed) &&
-		    !atomic_exchange(&i->taken, true))
+		if ((of == 0 || of == me || is_dead(of)) &&
+		    atomic_compare_exchange_strong(&i->thread, &of, me)) {
+			atomic_store(&i->fd, INFLIGHT_NOTHING);
 			return i;
+		}
 	}
 	return NULL;
 }
@@ -64,7 +75,7 @@ static struct chunk *append(struct chunk *last)
 		      0);
 	if (c == MAP_FAILED)
 		return NULL;
-	for (size_t n = 0; n < ARRAY_SIZE(c->place); n++)
+	for (size_t n = 0; n < PLACES; n++)
 		atomic_init(&c->place[n].fd, INFLIGHT_NOTHING);
 	if (atomic_compare_exchange_strong(&last->next, &none, c))
 		return c;
@@ -72,40 +83,47 @@ static struct chunk *append(struct chunk *last)
 	return none;
 }
 
+/* Calls made from here, and those of threads that begin before the constructor, are not waited
+ * for. */
 struct inflight *inflight_join(void)
 {
-	struct inflight *i = NULL;
+	struct inflight *const nowhere = (struct inflight *)(void *)&homeless, *i = NULL;
+	const pid_t me = own_number();
 	struct chunk *c, *next;
 	int saved = errno;
 
-	for (c = have_key ? &first : NULL; c && !i; c = next) {
-		i = take(c);
+	if (state == NOT_YET)
+		return nowhere;
+	inflight_mine = nowhere;
+	for (c = state == STARTED ? &first : NULL; c && !i; c = next) {
+		i = take(c, me);
 		next = atomic_load(&c->next);
 		if (!i && !next)
 			next = append(c);
 	}
-	if (i && pthread_setspecific(at_thread_end, i)) {
-		atomic_store(&i->taken, false);
-		i = NULL;
-	}
-	inflight_mine = i ? i : &homeless;
+	if (i)
+		inflight_mine = i;
 	errno = saved;
 	return inflight_mine;
 }
 
 void inflight_after_fork(void)
 {
-	for (struct chunk *c = &first; c; c = atomic_load(&c->next))
-		for (size_t n = 0; n < ARRAY_SIZE(c->place); n++)
-			if (&c->place[n] != inflight_mine) {
-				atomic_store(&c->place[n].fd, INFLIGHT_NOTHING);
-				atomic_store(&c->place[n].taken, false);
-			}
+	if (inflight_mine)
+		atomic_store(&inflight_mine->thread, own_number());
 }
 
-static void pause_ms(long ms)
+static uint64_t now_us(void)
 {
-	nanosleep(&(struct timespec){ .tv_nsec = ms * 1000 * 1000 }, NULL);
+	struct timespec t;
+
+	clock_gettime(CLOCK_MONOTONIC, &t);
+	return (uint64_t)t.tv_sec * 1000000 + (uint64_t)t.tv_nsec / 1000;
+}
+
+static void pause_us(long us)
+{
+	nanosleep(&(struct timespec){ .tv_nsec = us * 1000 }, NULL);
 }
 
 /* Every other thread has stored what it had begun to, and will read what we have stored. Where
@@ -118,31 +136,97 @@ static void barrier_everywhere(void)
 	atomic_thread_fence(memory_order_seq_cst);
 	if (arch_syscall(SYS_membarrier, begin, 0, 0, 0, 0, 0) < 0 ||
 	    arch_syscall(SYS_membarrier, how, 0, 0, 0, 0, 0) < 0)
-		pause_ms(1);
+		pause_us(1000);
 }
 
-static bool is_about(const struct inflight *i, struct inode_key key)
+/* A thread may have a table of descriptors of its own. */
+static bool is_of(pid_t thread, int fd, struct inode_key key)
 {
-	const int fd = atomic_load_explicit(&i->fd, memory_order_acquire);
+	char path[64];
 	struct stat st;
 
-	return fd != INFLIGHT_NOTHING && fstat(fd, &st) == 0 && st.st_dev == key.dev &&
+	snprintf(path, sizeof(path), "/proc/self/task/%d/fd/%d", (int)thread, fd);
+	return (stat(path, &st) == 0 || fstat(fd, &st) == 0) && st.st_dev == key.dev &&
 	       st.st_ino == key.ino;
+}
+
+/* Which argument of a system call is the descriptor of what it changes; -1: none. */
+static int argument_of(long number)
+{
+	switch (number) {
+	case SYS_write:
+	case SYS_writev:
+	case SYS_pwrite64:
+	case SYS_pwritev:
+	case SYS_pwritev2:
+	case SYS_sendfile:
+	case SYS_ftruncate:
+	case SYS_fallocate:
+	case SYS_ioctl:
+		return 0;
+	case SYS_splice:
+	case SYS_copy_file_range:
+		return 2;
+	default:
+		return -1;
+	}
+}
+
+/*
+ * A note may outlive its call, or stand for one that is over as good as: the thread was
+ * cancelled or jumped out of it, or a signal met it on its return. Who sleeps in another system
+ * call is not in this one. (If it has not begun yet, it looks again when it is done.)
+ */
+static bool is_elsewhere(pid_t thread, int fd)
+{
+	char path[64], text[256], *at;
+	ssize_t n = -1;
+	long number;
+	int file, arg;
+
+	snprintf(path, sizeof(path), "/proc/self/task/%d/syscall", (int)thread);
+	file = real.open(path, O_RDONLY | O_CLOEXEC, 0);
+	if (file >= 0) {
+		n = real.read(file, text, sizeof(text) - 1);
+		real.close(file);
+	}
+	if (n <= 0)
+		return file < 0 && errno == ENOENT && is_dead(thread);
+	text[n] = '\0';
+	number = strtol(text, &at, 10);
+	if (at == text || number < 0) /* "running", or in a page fault */
+		return false;
+	arg = argument_of(number);
+	for (int i = 0; i < arg; i++)
+		(void)strtoull(at, &at, 16);
+	return arg < 0 || (int)strtoull(at, NULL, 16) != fd;
+}
+
+static bool is_under_way(const struct inflight *i, struct inode_key key, bool trusted)
+{
+	const int fd = atomic_load_explicit(&i->fd, memory_order_acquire);
+	const pid_t thread = atomic_load_explicit(&i->thread, memory_order_relaxed);
+
+	return fd != INFLIGHT_NOTHING && is_of(thread, fd, key) &&
+	       (trusted || !is_elsewhere(thread, fd));
 }
 
 bool inflight_wait(struct inode_key key)
 {
-	long waited = 0;
+	const uint64_t began = now_us();
+	uint64_t waited = 0;
 
 	barrier_everywhere();
 	for (struct chunk *c = &first; c; c = atomic_load(&c->next))
-		for (size_t n = 0; n < ARRAY_SIZE(c->place); n++) {
+		for (size_t n = 0; n < PLACES; n++) {
 			const struct inflight *i = &c->place[n];
 
-			while (i != inflight_mine && is_about(i, key)) {
-				if (waited++ >= PATIENCE_MS)
+			while (i != inflight_mine &&
+			       is_under_way(i, key, waited < TRUST_MS * 1000)) {
+				if (waited >= PATIENCE_MS * 1000)
 					return false;
-				pause_ms(1);
+				pause_us(waited < TRUST_MS * 1000 ? 50 : 1000);
+				waited = now_us() - began;
 			}
 		}
 	return true;

@@ -1,15 +1,16 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Calls that change a file and are under way in threads of this process, each in a place of its
- * thread's own. Whoever stages a file makes it known first, then waits for the calls that may
- * not have seen that. A call says what it is about before it looks whether anything is staged:
- * two plain stores and no barrier; the barrier is the waiting side's (membarrier(2)).
+ * Calls that change a file and are under way in threads of this process, each noted in a place
+ * of its thread's own. Whoever stages a file makes it known first, then waits for the calls
+ * that may not have seen that. A call says what it is about before it looks whether anything is
+ * staged: two plain stores and no barrier; the barrier is the waiting side's (membarrier(2)).
  */
 #ifndef PINSTAGE_LIB_INFLIGHT_H
 #define PINSTAGE_LIB_INFLIGHT_H
 
 #include <stdatomic.h>
 #include <stdbool.h>
+#include <sys/types.h>
 
 #include "common/util.h"
 
@@ -17,22 +18,25 @@
 
 struct inflight {
 	_Atomic int fd;
-	atomic_bool taken; /* by a thread */
+	_Atomic(pid_t) thread; /* whose place it is, 0: nobody's; or was, if that is no more */
 } __attribute__((aligned(64)));
 
 extern __thread struct inflight *inflight_mine __attribute__((tls_model("initial-exec")));
 
-/* From the constructor. */
-void inflight_start(void);
+/* From the constructor: whether there will be anything to wait for calls. */
+void inflight_start(bool ever);
 
 /* Gives this thread its place, on its first such call. Async-signal-safe. */
 struct inflight *inflight_join(void);
 
-/* In a copy of the process: the threads of the others are not here. */
+/* In a copy of the process, whose thread has another number. */
 void inflight_after_fork(void);
 
-/* One call at a time: a signal handler that makes one of its own ends what it interrupted. With
- * a call begun, the space's lock must not be waited for: who has it may wait for the call. */
+/*
+ * One call at a time: a signal handler that makes one of its own ends what it interrupted.
+ * With a call begun, the space's lock must not be waited for: who has it may wait for the call.
+ * Nor is a call begun that waits for something other than the file: all may have to wait.
+ */
 static inline void inflight_begin(int fd)
 {
 	struct inflight *i = inflight_mine;
@@ -45,7 +49,10 @@ static inline void inflight_begin(int fd)
 
 static inline void inflight_end(void)
 {
-	atomic_store_explicit(&inflight_mine->fd, INFLIGHT_NOTHING, memory_order_release);
+	struct inflight *i = inflight_mine;
+
+	if (likely(i))
+		atomic_store_explicit(&i->fd, INFLIGHT_NOTHING, memory_order_release);
 }
 
 /* Waits for the calls of other threads on this file that began before. False if one has not

@@ -103,6 +103,7 @@ __attribute__((constructor)) static void start(void)
 	(void)real_bind();
 	ownfd_begin();
 	space_begin(copied);
+	inflight_start(false);
 	if (getauxval(AT_SECURE)) /* the environment is not its owner's */
 		return;
 	if (dladdr((void *)(uintptr_t)start, &info) && info.dli_fname)
@@ -114,7 +115,7 @@ __attribute__((constructor)) static void start(void)
 	record_start(options.log_args);
 	if (options.mode == MODE_STAGE) {
 		board_map();
-		inflight_start();
+		inflight_start(true);
 	}
 	pthread_atfork(before_fork, after_fork_parent, after_fork_child);
 	/* The first to be registered is the last to run: the program's own may still write. */

@@ -271,6 +271,9 @@ bool sync_fd_staged(int fd, struct inode_key *ret_key)
 	return staged;
 }
 
+/* The lock is waited for without the call begun, and signals that came meanwhile are served
+ * before it begins: their handlers may make calls of their own. Where the lock says no, and it
+ * still may be (another file's segments count here, too), the call begins under the lock. */
 bool sync_fd_enter(int fd, struct inode_key *ret_key)
 {
 	struct space_guard g;
@@ -278,17 +281,17 @@ bool sync_fd_enter(int fd, struct inode_key *ret_key)
 	int saved = errno;
 	bool staged = false;
 
-	inflight_begin(fd);
-	if (fstat(fd, &st) == 0 && may_be_staged(&st, ret_key)) {
+	for (int tries = 0; !staged && tries < 2; tries++) {
+		inflight_begin(fd);
+		if (fstat(fd, &st) < 0 || !may_be_staged(&st, ret_key))
+			break;
 		inflight_end();
-		if (space_lock(&g)) {
-			staged = has_segments(*ret_key);
-			if (!staged)
-				inflight_begin(fd);
-			space_unlock(&g);
-		} else {
+		if (!space_lock(&g)) /* the lock's own thread, or a borrower: not waited for */
+			break;
+		staged = has_segments(*ret_key);
+		if (!staged && tries)
 			inflight_begin(fd);
-		}
+		space_unlock(&g);
 	}
 	errno = saved;
 	return !staged;
