@@ -90,6 +90,7 @@ void *on_mmap(void *addr, size_t len, int prot, int flags, int fd, off_t off)
 	    !space_lock(&g))
 		return real.mmap(addr, len, prot, flags, fd, off);
 	saved = errno;
+	reconcile_inherited();
 	file = file && shared_file(fd, flags, &st);
 	errno = saved;
 	if (pool_reserve(&space.areas.pool, 4)) {

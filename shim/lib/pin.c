@@ -366,6 +366,7 @@ static bool attempt(const char *call, const struct pin_access *access, const str
 		errno = saved;
 		return false;
 	}
+	reconcile_inherited();
 	room_new_call();
 	if (scratch_open(&scratch) == 0) {
 		r.scratch = &scratch;

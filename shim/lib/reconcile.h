@@ -12,7 +12,8 @@ void reconcile(void);
  * number of mappings. */
 void reconcile_between(uintptr_t start, uintptr_t end);
 
-/* In a forked child, the first time: MADV_DONTFORK keeps mappings from it. */
+/* In a forked child, the first time: MADV_DONTFORK keeps mappings from it. Before anything is
+ * mapped that could come to stand where one of those would be. */
 void reconcile_inherited(void);
 
 #endif

@@ -40,6 +40,38 @@ static void release__in_forked_child(void **state)
 	io_uring_queue_exit(&ring);
 }
 
+/* What the library keeps aside for a mapping that is made in a child comes to stand where it kept
+ * something for the parent's, which the child did not get: it must not be taken for that. */
+static void dontfork__child_maps_anew(void **state)
+{
+	const size_t page = page_size(); /* no larger, or other things come to stand there */
+	unsigned char *map, *again;
+	struct io_uring ring;
+	pid_t pid;
+	int fd;
+
+	(void)state;
+	make_file("data", page);
+	fd = open_file("data", O_RDWR);
+	map = map_fd(fd, page, 0);
+	ring_init(&ring);
+	must_stage(register_one(&ring, map, page));
+	assert_int_equal(madvise(map, page, MADV_DONTFORK), 0);
+	pid = fork();
+	assert_true(pid >= 0);
+	if (pid == 0) {
+		again = mmap(NULL, page, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+		if (again == MAP_FAILED)
+			_exit(1);
+		fill(again, page, 0, NEW);
+		_exit(msync(again, page, MS_SYNC) < 0 ? 2 : 0);
+	}
+	assert_int_equal(wait_for(pid), 0);
+	assert_content(map, page, 0, NEW);
+	assert_in_file("data", 0, page, NEW);
+	io_uring_queue_exit(&ring);
+}
+
 /* The only mapping of a pinned range is replaced by another one of the same file, elsewhere in
  * it: that one shows what the device goes on writing to. */
 static void mmap__over_registered_range(void **state)
@@ -272,6 +304,7 @@ int main(int argc, char **argv)
 {
 	static const struct test cases[] = {
 		TEST(release__in_forked_child),
+		TEST(dontfork__child_maps_anew),
 		TEST(mmap__over_registered_range),
 		TEST(ftruncate__under_a_pin_leaves_holes),
 		TEST(fork__child_that_only_reads),
