@@ -40,8 +40,9 @@ static void release__in_forked_child(void **state)
 	io_uring_queue_exit(&ring);
 }
 
-/* What the library keeps aside for a mapping that is made in a child comes to stand where it kept
- * something for the parent's, which the child did not get: it must not be taken for that. */
+/* What the library keeps aside for a mapping that is made in a child comes to stand where it
+ * kept something for the parent's, which the child did not get: it must not be taken for that.
+ */
 static void dontfork__child_maps_anew(void **state)
 {
 	const size_t page = page_size(); /* no larger, or other things come to stand there */
