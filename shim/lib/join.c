@@ -157,6 +157,9 @@ static int join_next(struct joining *n, uint64_t *off, uint64_t end)
 	if (!err &&
 	    (memfd < 0 || ledger < 0 || m.len == 0 || m.off >= end || m.off + m.len <= *off))
 		err = -EMFILE;
+	/* Before the first one that the keeper has there is none. */
+	if (!err && m.off > *off)
+		err = drop_stale(n->f, *off, m.off);
 	if (err) {
 		ownfd_close(memfd);
 		ownfd_close(ledger);

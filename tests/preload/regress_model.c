@@ -73,6 +73,53 @@ static void dontfork__child_maps_anew(void **state)
 	io_uring_queue_exit(&ring);
 }
 
+/* Whether the keeper has spoken the last word on memory that this process has. */
+static bool any_is_sealed(void *arg)
+{
+	int seals;
+
+	(void)arg;
+	for (int i = 3; i < 1 << 20; i = i == 1023 ? 4096 : i + 1) {
+		seals = fcntl(i, F_GET_SEALS);
+		if (seals >= 0 && seals & F_SEAL_WRITE)
+			return true;
+		if (i > 8192)
+			break;
+	}
+	return false;
+}
+
+/* What the keeper has let go of lies before what it has not, in a range that is mapped anew:
+ * the mapping shows the file there, and not the memory of before. */
+static void mremap__over_given_back_and_pinned(void **state)
+{
+	const size_t page = page_size();
+	struct io_uring first, second;
+	unsigned char *map;
+	int fd;
+
+	(void)state;
+	make_file("data", 4 * page);
+	fd = open_file("data", O_RDWR);
+	map = map_fd(fd, 4 * page, 0);
+	ring_init(&first);
+	ring_init(&second);
+	must_stage(register_one(&first, map + page, page));
+	must_stage(register_one(&second, map + 2 * page, page));
+	assert_int_equal(munmap(map + page, 3 * page), 0);
+	io_uring_queue_exit(&first);
+	if (with_shim() && kernel_refuses())
+		assert_true(poll_until(any_is_sealed, NULL, 60000));
+	map = mremap(map, page, 4 * page, MREMAP_MAYMOVE);
+	assert_ptr_not_equal(map, MAP_FAILED);
+	assert_int_equal(log_lines("event=error"), 0);
+	assert_content(map, 4 * page, 0, OLD);
+	fill(map, 4 * page, 0, NEW);
+	assert_int_equal(msync(map, 4 * page, MS_SYNC), 0);
+	assert_in_file("data", 0, 4 * page, NEW);
+	io_uring_queue_exit(&second);
+}
+
 /* The only mapping of a pinned range is replaced by another one of the same file, elsewhere in
  * it: that one shows what the device goes on writing to. */
 static void mmap__over_registered_range(void **state)
@@ -306,6 +353,7 @@ int main(int argc, char **argv)
 	static const struct test cases[] = {
 		TEST(release__in_forked_child),
 		TEST(dontfork__child_maps_anew),
+		TEST(mremap__over_given_back_and_pinned),
 		TEST(mmap__over_registered_range),
 		TEST(ftruncate__under_a_pin_leaves_holes),
 		TEST(fork__child_that_only_reads),
