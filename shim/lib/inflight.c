@@ -17,20 +17,19 @@
 
 /* Places are never given back to the system: whoever looks through them needs no lock. */
 struct chunk {
-	struct inflight place[PLACES];
+	struct {
+		struct inflight note;
+	} __attribute__((aligned(64))) place[PLACES]; /* no two in one line of a cache */
 	_Atomic(struct chunk *) next;
 };
 
 __thread struct inflight *inflight_mine __attribute__((tls_model("initial-exec")));
 
 /* Of threads that nobody waits for. */
-static __thread struct {
-	_Atomic int fd;
-	_Atomic(pid_t) thread;
-} homeless __attribute__((tls_model("initial-exec")));
+static __thread struct inflight homeless __attribute__((tls_model("initial-exec")));
 
 static struct chunk first = {
-	.place = { [0 ... PLACES - 1] = { .fd = INFLIGHT_NOTHING } },
+	.place = { [0 ... PLACES - 1] = { .note = { .fd = INFLIGHT_NOTHING } } },
 };
 static enum { NOT_YET, NEVER, STARTED } state;
 
@@ -55,7 +54,7 @@ static bool is_dead(pid_t thread)
 static struct inflight *take(struct chunk *c, pid_t me)
 {
 	for (size_t n = 0; n < PLACES; n++) {
-		struct inflight *i = &c->place[n];
+		struct inflight *i = &c->place[n].note;
 		pid_t of = atomic_load_explicit(&i->thread, memory_order_relaxed);
 
 		if ((of == 0 || of == me || is_dead(of)) &&
@@ -76,7 +75,7 @@ static struct chunk *append(struct chunk *last)
 	if (c == MAP_FAILED)
 		return NULL;
 	for (size_t n = 0; n < PLACES; n++)
-		atomic_init(&c->place[n].fd, INFLIGHT_NOTHING);
+		atomic_init(&c->place[n].note.fd, INFLIGHT_NOTHING);
 	if (atomic_compare_exchange_strong(&last->next, &none, c))
 		return c;
 	real.munmap(c, sizeof(*c));
@@ -87,7 +86,7 @@ static struct chunk *append(struct chunk *last)
  * for. */
 struct inflight *inflight_join(void)
 {
-	struct inflight *const nowhere = (struct inflight *)(void *)&homeless, *i = NULL;
+	struct inflight *const nowhere = &homeless, *i = NULL;
 	const pid_t me = own_number();
 	struct chunk *c, *next;
 	int saved = errno;
@@ -219,7 +218,7 @@ bool inflight_wait(struct inode_key key)
 	barrier_everywhere();
 	for (struct chunk *c = &first; c; c = atomic_load(&c->next))
 		for (size_t n = 0; n < PLACES; n++) {
-			const struct inflight *i = &c->place[n];
+			const struct inflight *i = &c->place[n].note;
 
 			while (i != inflight_mine &&
 			       is_under_way(i, key, waited < TRUST_MS * 1000)) {

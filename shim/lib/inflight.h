@@ -19,7 +19,7 @@
 struct inflight {
 	_Atomic int fd;
 	_Atomic(pid_t) thread; /* whose place it is, 0: nobody's; or was, if that is no more */
-} __attribute__((aligned(64)));
+};
 
 extern __thread struct inflight *inflight_mine __attribute__((tls_model("initial-exec")));
 
