@@ -14,6 +14,8 @@
  *   filetool lockable FILE                   can another process take a POSIX write lock?
  *   filetool flockable FILE                  can another process flock() it?
  *   filetool squat SOCKET UID                listens there as another user, in the background
+ *   filetool resident FD LEN                 prints how many bytes of it the page cache holds;
+ *                                            opens nothing, which the keeper would hear
  */
 #include "testlib.h"
 
@@ -123,6 +125,21 @@ static int squat(const char *path, uid_t uid)
 	}
 }
 
+static int print_resident(int fd, size_t len)
+{
+	const size_t page = (size_t)sysconf(_SC_PAGESIZE), pages = (len + page - 1) / page;
+	unsigned char *in = malloc(pages + 1);
+	void *map = mmap(NULL, len, PROT_READ, MAP_SHARED, fd, 0);
+	size_t n = 0;
+
+	if (!in || map == MAP_FAILED || mincore(map, len, in) < 0)
+		return 2;
+	for (size_t i = 0; i < pages; i++)
+		n += in[i] & 1;
+	printf("%zu\n", n * page);
+	return 0;
+}
+
 int main(int argc, char **argv)
 {
 	long long n[3] = { 0 };
@@ -134,6 +151,8 @@ int main(int argc, char **argv)
 		n[i] = atoll(argv[i + 3]);
 	if (!strcmp(argv[1], "squat"))
 		return squat(argv[2], (uid_t)n[0]);
+	if (!strcmp(argv[1], "resident"))
+		return print_resident(atoi(argv[2]), (size_t)n[0]);
 	fd = open(argv[2], O_RDWR | O_CLOEXEC);
 	if (fd < 0)
 		return 2;
