@@ -4,6 +4,7 @@
 
 #include <errno.h>
 #include <stdarg.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -199,6 +200,32 @@ static void say_briefly(const struct record *r)
 		reason_remedy(r->why));
 }
 
+/* Of refusals of more kinds than are kept apart, one in a second. */
+static bool refusal_is_due(uint64_t now)
+{
+	static _Atomic(uint64_t) last;
+	uint64_t was = last;
+
+	return (was == 0 || now - was >= 1000000000ULL) &&
+	       atomic_compare_exchange_strong(&last, &was, now);
+}
+
+static bool to_be_written(const struct record *r, uint64_t key)
+{
+	const uint64_t now = log_now();
+	const uint64_t bytes = r->len ? r->len : r->ctx->bytes;
+
+	switch (sites_note(key, bytes, now, r->kind == EV_STAGE ? SITES_STAGES : SITES_MOST)) {
+	case SITE_FIRST:
+		return true;
+	case SITE_LEFT_OUT:
+		return r->kind == EV_REFUSE && refusal_is_due(now);
+	case SITE_AGAIN:
+		break;
+	}
+	return false;
+}
+
 void record_say(const struct record *r, struct scratch *scratch)
 {
 	const uint64_t key = key_of(r);
@@ -207,8 +234,9 @@ void record_say(const struct record *r, struct scratch *scratch)
 
 	if (r->kind == EV_REFUSE)
 		PROBE(refuse, r->ctx->call, r->ctx->addr, reason_text(r->why), r->cause);
-
-	if (sites_note(key, r->len ? r->len : r->ctx->bytes, log_now())) {
+	if (r->kind != EV_REFUSE && !log_wanted())
+		return;
+	if (to_be_written(r, key)) {
 		if (!log_wanted() || !scratch) {
 			say_briefly(r);
 		} else {

@@ -9,6 +9,8 @@
 #include <stdint.h>
 
 #define SITES_MOST 1024
+#define SITES_STAGES \
+	512 /* each range that is staged is a kind of its own: not all are theirs */
 
 struct site {
 	_Atomic(uint64_t) key; /* 0: free */
@@ -16,9 +18,14 @@ struct site {
 	_Atomic(uint64_t) first, last; /* ns since the epoch */
 };
 
-/* Counts one more; true if it is the first of its kind and has to be written. When there are
- * too many kinds it is only counted as such. */
-bool sites_note(uint64_t key, uint64_t bytes, uint64_t now);
+enum site_note {
+	SITE_FIRST, /* of its kind: has to be written */
+	SITE_AGAIN,
+	SITE_LEFT_OUT, /* there are `most` kinds already: only counted as such */
+};
+
+/* Counts one more. */
+enum site_note sites_note(uint64_t key, uint64_t bytes, uint64_t now, unsigned most);
 
 /* Those there are: i from 0 until NULL. Free ones are passed over. */
 const struct site *sites_next(unsigned *i);

@@ -129,10 +129,11 @@ static void sites__first_of_each(void **state)
 
 	(void)state;
 	sites_forget();
-	assert_true(sites_note(7, 100, 5));
-	assert_false(sites_note(7, 50, 6));
-	assert_true(sites_note(7 + SITES_MOST, 1, 7)); /* at the same place */
-	assert_true(sites_note(0, 1, 8));
+	assert_int_equal(sites_note(7, 100, 5, SITES_MOST), SITE_FIRST);
+	assert_int_equal(sites_note(7, 50, 6, SITES_MOST), SITE_AGAIN);
+	/* At the same place. */
+	assert_int_equal(sites_note(7 + SITES_MOST, 1, 7, SITES_MOST), SITE_FIRST);
+	assert_int_equal(sites_note(0, 1, 8, SITES_MOST), SITE_FIRST);
 	s = sites_next(&i);
 	assert_int_equal(s->key, 1); /* 0 has a meaning of its own */
 	s = sites_next(&i);
@@ -153,9 +154,10 @@ static void sites__too_many(void **state)
 	(void)state;
 	sites_forget();
 	for (unsigned k = 1; k <= SITES_MOST; k++)
-		assert_true(sites_note(k * 2654435761u, 1, 1));
-	assert_false(sites_note(3, 1, 1));
-	assert_false(sites_note(3, 1, 1));
+		assert_int_equal(sites_note(k * 2654435761u, 1, 1, SITES_MOST), SITE_FIRST);
+	assert_int_equal(sites_note(3, 1, 1, SITES_MOST), SITE_LEFT_OUT);
+	assert_int_equal(sites_note(3, 1, 1, SITES_MOST), SITE_LEFT_OUT);
+	assert_int_equal(sites_note(2654435761u, 1, 1, SITES_MOST), SITE_AGAIN);
 	assert_int_equal(sites_left_out(), 2);
 	while (sites_next(&i))
 		n++;
@@ -166,10 +168,23 @@ static void sites__too_many(void **state)
 	assert_null(sites_next(&i));
 }
 
+/* However many ranges are staged, there is room for what is refused then. */
+static void sites__stages_leave_room(void **state)
+{
+	(void)state;
+	sites_forget();
+	for (unsigned k = 1; k <= 2 * SITES_MOST; k++)
+		assert_int_equal(sites_note(k * 2654435761u, 1, 1, SITES_STAGES),
+				 k <= SITES_STAGES ? SITE_FIRST : SITE_LEFT_OUT);
+	assert_int_equal(sites_note(2654435761u, 1, 1, SITES_STAGES), SITE_AGAIN);
+	assert_int_equal(sites_note(3, 1, 1, SITES_MOST), SITE_FIRST);
+	assert_int_equal(sites_note(3, 1, 1, SITES_MOST), SITE_AGAIN);
+}
+
 static void *note_all(void *first)
 {
 	for (unsigned k = 1; k <= 200; k++)
-		*(unsigned *)first += sites_note(k, 1, 1);
+		*(unsigned *)first += sites_note(k, 1, 1, SITES_MOST) == SITE_FIRST;
 	return NULL;
 }
 
@@ -294,6 +309,7 @@ static const struct CMUnitTest tests[] = {
 	cmocka_unit_test(who__says_it_all),
 	cmocka_unit_test(sites__first_of_each),
 	cmocka_unit_test(sites__too_many),
+	cmocka_unit_test(sites__stages_leave_room),
 	cmocka_unit_test(sites__threads),
 	cmocka_unit_test(trace__not_before_it_is_prepared),
 	cmocka_unit_test(trace__kept_once),
