@@ -54,7 +54,21 @@ static void after_fork_child(void)
 	record_after_fork();
 }
 
-/* What cannot be understood turns everything off: nothing is done on a guess. */
+static bool chosen(void)
+{
+	char exe[PATH_MAX];
+	ssize_t n = readlink("/proc/self/exe", exe, sizeof(exe) - 1);
+
+	if (n < 0)
+		return !options.only;
+	exe[n] = '\0';
+	if (options.only && !globs_match(options.only, exe))
+		return false;
+	return !options.exclude || !globs_match(options.exclude, exe);
+}
+
+/* What cannot be understood turns everything off: nothing is done on a guess. A program that is
+ * not meant hears nothing of it, and opens no log. */
 static bool read_environment(void)
 {
 	const char *text, *expected, *bad = NULL, *bad_expected = "";
@@ -70,7 +84,7 @@ static bool read_environment(void)
 			bad_expected = expected;
 		}
 	}
-	if (options.mode == MODE_OFF && !bad)
+	if ((options.mode == MODE_OFF && !bad) || !chosen())
 		return false;
 	log_ok = log_open(options.log);
 	if (bad)
@@ -80,19 +94,6 @@ static bool read_environment(void)
 			"remedy=\"set it to %s\"",
 			bad, log_escape(value, sizeof(value), getenv(bad)), bad_expected);
 	return !bad && log_ok;
-}
-
-static bool chosen(void)
-{
-	char exe[PATH_MAX];
-	ssize_t n = readlink("/proc/self/exe", exe, sizeof(exe) - 1);
-
-	if (n < 0)
-		return !options.only;
-	exe[n] = '\0';
-	if (options.only && !globs_match(options.only, exe))
-		return false;
-	return !options.exclude || !globs_match(options.exclude, exe);
 }
 
 __attribute__((constructor)) static void start(void)
@@ -110,7 +111,7 @@ __attribute__((constructor)) static void start(void)
 		library_path = info.dli_fname;
 	run = getenv("PINSTAGE_RUN");
 	run_id = run ? strtoull(run, NULL, 16) : 0;
-	if (!read_environment() || !chosen())
+	if (!read_environment())
 		return;
 	record_start(options.log_args);
 	if (options.mode == MODE_STAGE) {
