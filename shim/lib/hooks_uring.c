@@ -60,8 +60,9 @@ int on_io_uring_register_buffers_update_tag(struct io_uring *ring, unsigned off,
 			ring, off + done, iov + done, tags ? tags + done : NULL, n - done);
 		if (ret > 0) {
 			done += (unsigned)ret;
+			if (!resolved)
+				sites_pin_is_fine();
 			resolved = false;
-			sites_pin_is_fine();
 			if (done >= n)
 				return (int)done;
 			continue;
@@ -94,6 +95,8 @@ static int update_by_number(native_register *native, unsigned fd, unsigned opcod
 			u.data += (unsigned)ret * sizeof(struct iovec);
 			u.tags += u.tags ? (unsigned)ret * sizeof(__u64) : 0;
 			u.nr -= MIN((unsigned)ret, u.nr);
+			if (!resolved)
+				sites_pin_is_fine();
 			resolved = false;
 			if (u.nr == 0)
 				return (int)done;

@@ -308,6 +308,9 @@ static bool resolve(struct request *r, struct pin_context *ctx, const struct iov
 		return false;
 	if (why == REASON_NONE)
 		why = check(r, &any);
+	/* These two only staging minds. */
+	if (any && options.mode != MODE_STAGE && (why == REASON_MIXED || why == REASON_STACK))
+		why = REASON_NONE;
 	if (why == REASON_NONE && err == 0 && r->path && in_memory(r->path))
 		why = REASON_NOT_SHARED_FILE;
 	if (r->reading && !on_dax(r))

@@ -775,6 +775,30 @@ static void old_kernel__deny(void **state)
 	assert_true(log_has("event=deny", "call=ibv_reg_mr"));
 }
 
+/* What staging could not do is no reason to let it pass. */
+static void old_kernel__deny_part_anonymous(void **state)
+{
+	unsigned char *map;
+	struct ibv_mr *mr;
+
+	(void)state;
+	assert_int_equal(setenv("DOUBLE_KERNEL", "6.4.9", 1), 0);
+	needs_setting("PINSTAGE_MODE", "deny", __func__);
+	map = start();
+	assert_ptr_equal(mmap(map + SIZE / 2, SIZE / 2, PROT_READ | PROT_WRITE,
+			      MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1, 0),
+			 map + SIZE / 2);
+	mr = ibv_reg_mr(pd, map, SIZE, WRITES);
+	if (!with_shim() || !kernel_refuses()) {
+		assert_non_null(mr);
+		return;
+	}
+	assert_int_equal(result(mr), -EFAULT);
+	assert_int_equal(double_registrations(), 0);
+	assert_true(log_has("event=deny", "call=ibv_reg_mr"));
+	assert_false(log_has("event=refuse", "call=ibv_reg_mr"));
+}
+
 int main(int argc, char **argv)
 {
 	static const struct test cases[] = {
@@ -813,6 +837,7 @@ int main(int argc, char **argv)
 		TEST(old_abi__shared_file),
 		TEST(old_kernel__is_not_asked),
 		TEST(old_kernel__deny),
+		TEST(old_kernel__deny_part_anonymous),
 		{ 0 },
 	};
 
