@@ -10,6 +10,7 @@
 
 #include "common/cleanup.h"
 #include "keeper/keeper.h"
+#include "keeper/outsiders.h"
 
 static struct board *board;
 static uint32_t files, count[BOARD_SLOTS];
@@ -98,15 +99,21 @@ void board_unlist(struct inode_key key)
 void board_begin_write(struct stage *s)
 {
 	pthread_mutex_lock(&s->turn);
-	if (s->writing++ == 0 && turns >= 0)
-		board_take_turn(turns, s->key, TURN_LENGTH, true);
+	if (s->writing++ == 0) {
+		if (turns >= 0)
+			board_take_turn(turns, s->key, TURN_LENGTH, true);
+		outsiders_write_begins(s);
+	}
 	pthread_mutex_unlock(&s->turn);
 }
 
 void board_end_write(struct stage *s)
 {
 	pthread_mutex_lock(&s->turn);
-	if (--s->writing == 0 && turns >= 0)
-		board_give_turn(turns, s->key, TURN_LENGTH);
+	if (--s->writing == 0) {
+		outsiders_write_ends(s);
+		if (turns >= 0)
+			board_give_turn(turns, s->key, TURN_LENGTH);
+	}
 	pthread_mutex_unlock(&s->turn);
 }

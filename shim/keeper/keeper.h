@@ -76,7 +76,7 @@ struct job {
 /* Whether others may have written to a file since its pages were last compared. */
 enum touched {
 	UNTOUCHED,
-	TOUCHED_RESIDENT, /* through a mapping: what they changed is in the page cache */
+	TOUCHED_RESIDENT, /* nothing tells; a look at the page cache costs no reading */
 	TOUCHED_ANYWHERE,
 };
 
@@ -111,8 +111,12 @@ struct stage {
 	bool heard, ear_tells; /* there is a watch; and it tells others from us */
 	int ear;	       /* fanotify or inotify, or -1 */
 	enum touched touched;
-	struct stamp stamp, before; /* as of the last pass, and as it began */
+	struct stamp stamp;  /* when it was last looked at, or written by ourselves */
+	struct stamp before; /* when this pass began */
 	unsigned writes_before;
+	bool moved;	      /* the times, by others, between our own writes */
+	bool stored;	      /* the times alone say so, of this pass's beginning */
+	bool once_more;	      /* the next pass looks at all of it again */
 	bool look_again;      /* what others did may hide behind our own writes */
 	uint64_t quiet_until; /* ms: no pass for others' sake before that */
 	uint64_t merge_next;  /* ms: nor a merge while a client waits */

@@ -115,7 +115,19 @@ static void merge_pages(struct merge *m, uint64_t p, uint64_t last)
 	}
 }
 
-/* Only what the page cache holds: a store through a mapping is there for as long as that is. */
+/* Written pages are write-protected: a store that comes after we have looked faults, and
+ * changes the file's times once more. */
+static void write_out(const struct merge *m, uint64_t p, uint64_t last)
+{
+	const size_t page = page_size();
+
+	(void)sync_file_range(m->g->stage->fd, (off_t)(m->g->off + p * page),
+			      (off_t)((last - p) * page),
+			      SYNC_FILE_RANGE_WAIT_BEFORE | SYNC_FILE_RANGE_WRITE |
+				      SYNC_FILE_RANGE_WAIT_AFTER);
+}
+
+/* Only what the page cache holds. */
 static void merge_resident(struct merge *m, uint64_t p, uint64_t last)
 {
 	const size_t page = page_size();
@@ -129,13 +141,6 @@ static void merge_resident(struct merge *m, uint64_t p, uint64_t last)
 		   (off_t)(m->g->off + p * page));
 	if (map == MAP_FAILED)
 		return;
-	/* Written pages are write-protected: a store that comes after we have looked faults,
-	 * and changes the file's times once more. */
-	if (m->write_out)
-		(void)sync_file_range(m->g->stage->fd, (off_t)(m->g->off + p * page),
-				      (off_t)(pages * page),
-				      SYNC_FILE_RANGE_WAIT_BEFORE | SYNC_FILE_RANGE_WRITE |
-					      SYNC_FILE_RANGE_WAIT_AFTER);
 	err = mincore(map, pages * page, in);
 	munmap(map, pages * page);
 	for (from = 0; !err && from < pages; from = to) {
@@ -151,9 +156,10 @@ static void merge_resident(struct merge *m, uint64_t p, uint64_t last)
 void merge_outside(struct stage *s, enum touched how, uint64_t off, uint64_t len)
 {
 	const uint64_t end = off + len < off ? UINT64_MAX : off + len, page = page_size();
+	uint64_t first, last;
 	cleanup_free unsigned char *file = xcalloc(1, CHUNK);
 	cleanup_free unsigned char *old = xcalloc(1, page);
-	struct merge m = { .file = file, .old = old, .write_out = outsiders_stored(s) };
+	struct merge m = { .file = file, .old = old, .write_out = s->stored };
 	struct segment *g;
 
 	LIST_FOREACH(g, &s->segments, link) {
@@ -162,11 +168,14 @@ void merge_outside(struct stage *s, enum touched how, uint64_t off, uint64_t len
 		if (g->state != SEGMENT_LIVE || lo >= hi)
 			continue;
 		m.g = g;
+		first = (lo - g->off) / page;
+		last = (hi - g->off + page - 1) / page;
+		if (m.write_out)
+			write_out(&m, first, last);
 		if (how == TOUCHED_ANYWHERE)
-			merge_pages(&m, (lo - g->off) / page, (hi - g->off + page - 1) / page);
+			merge_pages(&m, first, last);
 		else
-			merge_resident(&m, (lo - g->off) / page,
-				       (hi - g->off + page - 1) / page);
+			merge_resident(&m, first, last);
 	}
 	if (m.conflicts)
 		keeper_say(

@@ -3,8 +3,8 @@
  * Processes without pinstage that open or change a staged file. Their system calls are heard of
  * through fanotify, which tells our own from others' (the process ID of an event is ours, or
  * not); where it is not to be had, through inotify, of what only they do. Stores of one that
- * maps the file show in its times, which are compared with what they were after our own writes.
- * Nothing of the file is read where none of these hints at a change.
+ * maps the file show in its times, which are compared with what they were before and after each
+ * of our own writes. Nothing of the file is read where none of these hints at a change.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -82,6 +82,11 @@ static struct stamp stamp_of(const struct stage *s)
 static bool same_time(struct timespec a, struct timespec b)
 {
 	return a.tv_sec == b.tv_sec && a.tv_nsec == b.tv_nsec;
+}
+
+static bool same_stamp(const struct stamp *a, const struct stamp *b)
+{
+	return same_time(a->written, b->written) && same_time(a->changed, b->changed);
 }
 
 void outsiders_watch(struct stage *s)
@@ -186,38 +191,52 @@ static bool is_recent(struct timespec t)
 	return (now.tv_sec - t.tv_sec) * 1000LL + (now.tv_nsec - t.tv_nsec) / 1000000 < tick_ms;
 }
 
-bool outsiders_stored(const struct stage *s)
-{
-	return !(same_time(s->before.changed, s->stamp.changed) &&
-		 same_time(s->before.written, s->stamp.written));
-}
-
+/*
+ * What nobody told of shows in the times alone: stores through a mapping, and the kernel's own
+ * asynchronous I/O. It may have left the page cache since, or never been there, and direct I/O
+ * changes the times when it begins, not when it is done: the next pass looks once more.
+ */
 void outsiders_before(struct stage *s)
 {
 	const bool again = s->look_again && s->gently;
+	bool moved;
 
 	outsiders_watch(s);
 	s->before = stamp_of(s);
 	s->writes_before = s->writes;
+	moved = s->moved || !same_stamp(&s->before, &s->stamp);
+	s->stamp = s->before;
+	s->moved = false;
 	pthread_mutex_lock(&keeper.lock);
 	if (drain(s))
 		pass_soon(s);
-	if (s->touched == UNTOUCHED && (again || outsiders_stored(s)))
+	s->stored = moved && s->touched != TOUCHED_ANYWHERE;
+	if (moved || (s->once_more && s->gently))
+		s->touched = TOUCHED_ANYWHERE;
+	else if (again && s->touched == UNTOUCHED)
 		s->touched = TOUCHED_RESIDENT;
 	pthread_mutex_unlock(&keeper.lock);
+	s->once_more = moved || (s->once_more && !s->gently);
 }
 
-/*
- * What others did since the pass began was not seen, and must not be taken for seen: the times
- * as they were then are what the next pass compares with. Where we wrote, the times are ours,
- * and others' may hide behind them, as they may where two changes fall into one tick.
- */
+/* What our own writes do to the times must not hide what others did between them. */
+void outsiders_write_begins(struct stage *s)
+{
+	const struct stamp now = stamp_of(s);
+
+	s->moved |= !same_stamp(&now, &s->stamp);
+}
+
+void outsiders_write_ends(struct stage *s)
+{
+	s->stamp = stamp_of(s);
+}
+
+/* What others did while we wrote may hide behind our own times, as it may where two changes
+ * fall into one tick. */
 void outsiders_after(struct stage *s)
 {
-	const bool wrote = s->writes != s->writes_before;
-
-	s->stamp = wrote ? stamp_of(s) : s->before;
-	s->look_again = wrote || is_recent(s->before.changed);
+	s->look_again = s->writes != s->writes_before || is_recent(s->before.changed);
 }
 
 void outsiders_pass_done(struct stage *s, uint64_t took)

@@ -19,7 +19,9 @@ void outsiders_watch(struct stage *s);
 /* Around everything that writes the file: is there a hint that others did (s->touched)? */
 void outsiders_before(struct stage *s);
 void outsiders_after(struct stage *s);
-bool outsiders_stored(const struct stage *s); /* as the times say that it began with */
+/* Around our own writes; those of several threads together. */
+void outsiders_write_begins(struct stage *s);
+void outsiders_write_ends(struct stage *s);
 void outsiders_pass_done(struct stage *s, uint64_t took); /* ms; lock held */
 
 /*

@@ -5,8 +5,8 @@
  *
  *   filetool write FILE OFFSET LEN SEED      writes the pattern of SEED
  *   filetool store FILE OFFSET LEN SEED      the same, through a mapping
- *   filetool truncate FILE SIZE
- *   filetool punch FILE OFFSET LEN
+ *   filetool store-evicted FD OFFSET LEN SEED  the same of a descriptor that is open already,
+ * and lets go of the page cache filetool truncate FILE SIZE filetool punch FILE OFFSET LEN
  *   filetool hole FILE OFFSET LEN            is all of it a hole?
  *   filetool zero FILE OFFSET LEN            does all of it read as zeroes?
  *   filetool same FILE FILE                  are they of the same content?
@@ -42,6 +42,19 @@ static int store_pattern(int fd, off_t offset, size_t len, unsigned seed)
 		return 2;
 	fill(map + offset, len, (uint64_t)offset, seed);
 	return 0;
+}
+
+static int store_evicted(int fd, off_t offset, size_t len, unsigned seed)
+{
+	const size_t size = (size_t)offset + len;
+	unsigned char *map = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+
+	if (map == MAP_FAILED)
+		return 2;
+	fill(map + offset, len, (uint64_t)offset, seed);
+	if (msync(map, size, MS_SYNC) < 0 || munmap(map, size) < 0)
+		return 2;
+	return posix_fadvise(fd, 0, 0, POSIX_FADV_DONTNEED) ? 2 : 0;
 }
 
 static int is_hole(int fd, off_t offset, size_t len)
@@ -151,6 +164,8 @@ int main(int argc, char **argv)
 		n[i] = atoll(argv[i + 3]);
 	if (!strcmp(argv[1], "squat"))
 		return squat(argv[2], (uid_t)n[0]);
+	if (!strcmp(argv[1], "store-evicted"))
+		return store_evicted(atoi(argv[2]), n[0], (size_t)n[1], (unsigned)n[2]);
 	if (!strcmp(argv[1], "resident"))
 		return print_resident(atoi(argv[2]), (size_t)n[0]);
 	fd = open(argv[2], O_RDWR | O_CLOEXEC);

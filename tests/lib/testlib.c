@@ -280,6 +280,17 @@ int run_part(const char *part)
 	return wait_for(start_part(part));
 }
 
+void needs_setting(const char *variable, const char *value, const char *name)
+{
+	const char *is = getenv(variable);
+
+	if (!with_shim() || (is && strcmp(is, value) == 0))
+		return;
+	assert_int_equal(setenv(variable, value, 1), 0);
+	execl("/proc/self/exe", program_invocation_name, name, NULL);
+	fail_test("execl: %s\n", strerror(errno));
+}
+
 void reached(const char *what)
 {
 	int fd = open(path_of(what), O_WRONLY | O_CREAT | O_CLOEXEC, 0600);

@@ -156,6 +156,9 @@ int run_part(const char *part);
 int wait_for(pid_t pid);
 #define tool(...) run_tool((const char *const[]){ __VA_ARGS__, NULL })
 
+/* Where a setting has to be there from the start: runs the case again with it. */
+void needs_setting(const char *variable, const char *value, const char *name);
+
 /* Parts tell their parent that they came somewhere, and wait there until they are killed. */
 void reached(const char *what);
 void wait_reached(const char *what);

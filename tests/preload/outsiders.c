@@ -2,6 +2,7 @@
 /* Processes without the shim that open, read and change a staged file. */
 #include "testlib.h"
 
+#include <linux/aio_abi.h>
 #include <pthread.h>
 #include <stdatomic.h>
 #include <sys/syscall.h>
@@ -72,6 +73,138 @@ static void outsider__stores_through_a_mapping_reach_memory(void **state)
 	assert_content(map, 16384, 0, OLD);
 	assert_content(map + 24576, SIZE - 24576, 24576, OLD);
 	io_uring_queue_exit(&ring);
+}
+
+/* A thread changes the first page all the time: each pass writes to the file. */
+struct changing {
+	unsigned char *page;
+	_Atomic bool stop;
+	pthread_t thread;
+};
+
+static void *change_on(void *arg)
+{
+	struct changing *c = arg;
+
+	for (unsigned i = 1; !atomic_load(&c->stop); i++)
+		fill(c->page, PAGE, 0, NEW + i);
+	return NULL;
+}
+
+static void change_begin(struct changing *c, unsigned char *page)
+{
+	c->page = page;
+	atomic_store(&c->stop, false);
+	assert_int_equal(pthread_create(&c->thread, NULL, change_on, c), 0);
+}
+
+static void change_end(struct changing *c)
+{
+	atomic_store(&c->stop, true);
+	assert_int_equal(pthread_join(c->thread, NULL), 0);
+}
+
+/* What was stored has left the page cache before anybody looked. The descriptor is from before
+ * the staging: an open() would be heard of. */
+static void stored_and_evicted(bool changing)
+{
+	struct changing c;
+	struct io_uring ring;
+	unsigned char *map;
+	char fd[16];
+
+	make_file("data", SIZE);
+	map = map_file("data", SIZE);
+	snprintf(fd, sizeof(fd), "%d", dup(open_file("data", O_RDWR)));
+	ring_init(&ring);
+	must_stage(register_one(&ring, map, SIZE));
+	if (changing)
+		change_begin(&c, map);
+	assert_int_equal(tool("filetool", "store-evicted", fd, "16384", "8192", "5"), 0);
+	must_show(map, 16384, 8192, OTHER);
+	if (changing)
+		change_end(&c);
+	fill(map + 12288, PAGE, 12288, NEW);
+	assert_int_equal(msync(map, SIZE, MS_SYNC), 0);
+	assert_in_file("data", 12288, PAGE, NEW);
+	assert_in_file("data", 16384, 8192, OTHER);
+	io_uring_queue_exit(&ring);
+}
+
+static void outsider__a_store_that_was_evicted(void **state)
+{
+	(void)state;
+	needs_setting("PINSTAGE_SYNC_INTERVAL", "1", __func__);
+	stored_and_evicted(false);
+}
+
+static void outsider__a_store_that_was_evicted_while_memory_changes(void **state)
+{
+	(void)state;
+	needs_setting("PINSTAGE_SYNC_INTERVAL", "1", __func__);
+	stored_and_evicted(true);
+}
+
+/* The kernel's own asynchronous I/O tells nobody of what it writes, and past the page cache
+ * nothing of it is there to be seen. No hook sees it either, whoever does it. */
+static void written_by_io_submit(int flags, bool changing)
+{
+	unsigned char *from = aligned_alloc(PAGE, PAGE);
+	struct iocb cb = { .aio_lio_opcode = IOCB_CMD_PWRITE,
+			   .aio_buf = (uintptr_t)from,
+			   .aio_nbytes = PAGE,
+			   .aio_offset = 5 * PAGE },
+		    *list = &cb;
+	aio_context_t context = 0;
+	struct io_event done;
+	struct changing c;
+	struct io_uring ring;
+	unsigned char *map;
+
+	assert_non_null(from);
+	make_file("data", SIZE);
+	map = map_file("data", SIZE);
+	cb.aio_fildes = (unsigned)open_file("data", O_RDWR | flags);
+	fill(from, PAGE, 5 * PAGE, OTHER);
+	assert_int_equal(syscall(SYS_io_setup, 1, &context), 0);
+	ring_init(&ring);
+	must_stage(register_one(&ring, map, SIZE));
+	if (changing)
+		change_begin(&c, map);
+	assert_int_equal(syscall(SYS_io_submit, context, 1, &list), 1);
+	assert_int_equal(syscall(SYS_io_getevents, context, 1, 1, &done, NULL), 1);
+	assert_int_equal(done.res, PAGE);
+	must_show(map, 5 * PAGE, PAGE, OTHER);
+	if (changing)
+		change_end(&c);
+	fill(map + 4 * PAGE, PAGE, 4 * PAGE, NEW);
+	assert_int_equal(msync(map, SIZE, MS_SYNC), 0);
+	assert_in_file("data", 4 * PAGE, PAGE, NEW);
+	assert_in_file("data", 5 * PAGE, PAGE, OTHER);
+	io_uring_queue_exit(&ring);
+	assert_int_equal(syscall(SYS_io_destroy, context), 0);
+	free(from);
+}
+
+static void io_submit__reaches_memory(void **state)
+{
+	(void)state;
+	needs_setting("PINSTAGE_SYNC_INTERVAL", "1", __func__);
+	written_by_io_submit(0, false);
+}
+
+static void io_submit__direct_reaches_memory(void **state)
+{
+	(void)state;
+	needs_setting("PINSTAGE_SYNC_INTERVAL", "1", __func__);
+	written_by_io_submit(O_DIRECT, false);
+}
+
+static void io_submit__direct_reaches_memory_that_changes(void **state)
+{
+	(void)state;
+	needs_setting("PINSTAGE_SYNC_INTERVAL", "1", __func__);
+	written_by_io_submit(O_DIRECT, true);
 }
 
 /* The end of the file lies in the last page; what memory has behind it is the program's. */
@@ -236,6 +369,11 @@ static void outsider__opening_brings_the_content(void **state)
 static const struct test cases[] = {
 	TEST(outsider__a_write_reaches_memory),
 	TEST(outsider__stores_through_a_mapping_reach_memory),
+	TEST(outsider__a_store_that_was_evicted),
+	TEST(outsider__a_store_that_was_evicted_while_memory_changes),
+	TEST(io_submit__reaches_memory),
+	TEST(io_submit__direct_reaches_memory),
+	TEST(io_submit__direct_reaches_memory_that_changes),
 	TEST(outsider__a_write_before_the_end),
 	TEST(outsider__destroys_no_concurrent_store),
 	TEST(outsider__a_page_that_both_changed_keeps_memory),

@@ -88,18 +88,6 @@ static void assert_calls(unsigned with, unsigned without)
 			 with_shim() && kernel_refuses() ? with : without);
 }
 
-/* Where a setting has to be there from the start: runs the case again with it. */
-static void needs_setting(const char *variable, const char *value, const char *name)
-{
-	const char *is = getenv(variable);
-
-	if (!with_shim() || (is && strcmp(is, value) == 0))
-		return;
-	assert_int_equal(setenv(variable, value, 1), 0);
-	execl("/proc/self/exe", program_invocation_name, name, NULL);
-	fail_test("execl: %s\n", strerror(errno));
-}
-
 /* Of the line that says what was staged or recorded. */
 static void assert_logged(const char *call, const char *key, uint64_t value)
 {
