@@ -91,6 +91,38 @@ void file_take(struct inode_key key, const struct iovec *iov, int n, size_t left
 		sync_wrote(key, (uint64_t)off, at - (uint64_t)off);
 }
 
+static void read_memory(const struct segment *s, uint64_t off, char *to, size_t len)
+{
+	(void)real.pread(s->memfd, to, len, (off_t)(off - s->off));
+}
+
+void file_give(struct inode_key key, const struct iovec *iov, int n, size_t left, off_t off)
+{
+	uint64_t at = (uint64_t)off, lo, hi;
+	int saved = errno;
+	struct space_guard g;
+	struct segment *s;
+	const bool locked = space_lock(&g);
+	struct file *f = locked || space_inside() ? space_file(key, false) : NULL;
+
+	for (int i = 0; f && i < n && left; i++) {
+		const size_t len = MIN(iov[i].iov_len, left);
+
+		for (s = f->segments; s; s = s->next) {
+			lo = MAX(at, s->off);
+			hi = MIN(at + len, s->off + s->len);
+			if (lo < hi)
+				read_memory(s, lo, (char *)iov[i].iov_base + (lo - at),
+					    hi - lo);
+		}
+		at += len;
+		left -= len;
+	}
+	if (locked)
+		space_unlock(&g);
+	errno = saved;
+}
+
 /* Not by pwrite(): RLIMIT_FSIZE is about the program's own writes. */
 static bool clear_segment(const struct segment *s, uint64_t off, uint64_t end)
 {

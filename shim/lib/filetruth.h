@@ -56,6 +56,10 @@ size_t file_total(const struct iovec *iov, int n);
  * Only what the kernel has just read from them is read again. Lock held. */
 void file_take(struct inode_key key, const struct iovec *iov, int n, size_t left, off_t off);
 
+/* The program read `left` bytes into these buffers from the file at `off`, which could not be
+ * brought up to date: what this process has staged of it comes from memory. */
+void file_give(struct inode_key key, const struct iovec *iov, int n, size_t left, off_t off);
+
 /* The file reads zero in [off, end) now: so does the memory, and the keeper knows. Lock held.
  */
 void file_clear(struct file *f, uint64_t off, uint64_t end);

@@ -5,39 +5,119 @@
 
 #include "lib/filetruth.h"
 #include "lib/hooks.h"
+#include "lib/turn.h"
+
+struct reading {
+	int fd;
+	const struct iovec *iov;
+	int n;
+	off_t off;	      /* or CURRENT */
+	int how;	      /* RWF_ flags */
+	bool single, vector2; /* which call it is */
+};
+
+static ssize_t read_file(const struct reading *r)
+{
+	if (r->single && r->off == CURRENT)
+		return real.read(r->fd, r->iov->iov_base, r->iov->iov_len);
+	if (r->single)
+		return real.pread(r->fd, r->iov->iov_base, r->iov->iov_len, r->off);
+	if (r->vector2)
+		return real.preadv2(r->fd, r->iov, r->n, r->off, r->how);
+	if (r->off == CURRENT)
+		return real.readv(r->fd, r->iov, r->n);
+	return real.preadv(r->fd, r->iov, r->n, r->off);
+}
+
+/* What memory has is carried to the file first. Where it cannot be, on a full disk for example,
+ * the program gets it all the same. */
+static ssize_t read_up_to_date(const struct reading *r, struct inode_key key, off_t off)
+{
+	const size_t most = r->single ? r->iov->iov_len : file_total(r->iov, r->n);
+	int saved = errno, err = 0;
+	ssize_t ret;
+
+	if (off >= 0 && most)
+		err = sync_file(key, (uint64_t)off, (uint64_t)off + most, false);
+	errno = saved;
+	ret = AGAIN_AFTER_EXCHANGE(read_file(r));
+	if (err && ret > 0)
+		file_give(key, r->iov, r->n, (size_t)ret, off);
+	return ret;
+}
+
+/* At the position: nobody else moves that between the look at it and the call. */
+static ssize_t read_on(const struct reading *r, struct inode_key key)
+{
+	struct space_guard g;
+	int saved = errno;
+	ssize_t ret;
+
+	if (!space_lock(&g))
+		return read_up_to_date(r, key, real.lseek(r->fd, 0, SEEK_CUR));
+	turn_take(TURN_WRITE, key);
+	ret = real.lseek(r->fd, 0, SEEK_CUR);
+	errno = saved;
+	ret = read_up_to_date(r, key, ret);
+	saved = errno;
+	turn_give(TURN_WRITE, key);
+	space_unlock(&g);
+	errno = saved;
+	return ret;
+}
+
+static __attribute__((noinline)) ssize_t read_anywhere(const struct reading *r)
+{
+	struct inode_key key;
+
+	if (!sync_fd_staged(r->fd, &key))
+		return AGAIN_AFTER_EXCHANGE(read_file(r));
+	return r->off == CURRENT ? read_on(r, key) : read_up_to_date(r, key, r->off);
+}
+
+static __attribute__((noinline)) ssize_t read_single(int fd, void *buf, size_t n, off_t off)
+{
+	struct iovec iov = { buf, n };
+
+	return read_anywhere(
+		&(struct reading){ .fd = fd, .iov = &iov, .n = 1, .off = off, .single = true });
+}
 
 ssize_t on_read(int fd, void *buf, size_t n)
 {
 	if (unlikely(anything_staged()))
-		file_before_read(fd, n, CURRENT);
+		return read_single(fd, buf, n, CURRENT);
 	return AGAIN_AFTER_EXCHANGE(real.read(fd, buf, n));
 }
 
 ssize_t on_pread(int fd, void *buf, size_t n, off_t off)
 {
-	if (unlikely(anything_staged()))
-		file_before_read(fd, n, off);
+	if (unlikely(anything_staged()) && off != CURRENT)
+		return read_single(fd, buf, n, off);
 	return AGAIN_AFTER_EXCHANGE(real.pread(fd, buf, n, off));
 }
 
 ssize_t on_readv(int fd, const struct iovec *iov, int n)
 {
 	if (unlikely(anything_staged()))
-		file_before_read(fd, file_total(iov, n), CURRENT);
+		return read_anywhere(
+			&(struct reading){ .fd = fd, .iov = iov, .n = n, .off = CURRENT });
 	return AGAIN_AFTER_EXCHANGE(real.readv(fd, iov, n));
 }
 
 ssize_t on_preadv(int fd, const struct iovec *iov, int n, off_t off)
 {
-	if (unlikely(anything_staged()))
-		file_before_read(fd, file_total(iov, n), off);
+	if (unlikely(anything_staged()) && off != CURRENT)
+		return read_anywhere(
+			&(struct reading){ .fd = fd, .iov = iov, .n = n, .off = off });
 	return AGAIN_AFTER_EXCHANGE(real.preadv(fd, iov, n, off));
 }
 
 ssize_t on_preadv2(int fd, const struct iovec *iov, int n, off_t off, int flags)
 {
 	if (unlikely(anything_staged()))
-		file_before_read(fd, file_total(iov, n), off);
+		return read_anywhere(
+			&(struct reading){ fd, iov, n, off, flags, .vector2 = true });
 	return AGAIN_AFTER_EXCHANGE(real.preadv2(fd, iov, n, off, flags));
 }
 

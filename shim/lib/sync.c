@@ -145,13 +145,15 @@ int sync_file(struct inode_key key, uint64_t off, uint64_t end, bool durable)
 	struct extent e = { key, off, end ? end : off };
 	const unsigned flags = durable ? SYNC_DURABLE : 0;
 	struct space_guard g;
+	const bool locked = space_lock(&g);
 	bool ours = false;
 
-	if (space_lock(&g)) {
+	if (locked || space_inside()) {
 		reconcile_inherited();
 		ours = any_in_force(space_file(key, false), 0, UINT64_MAX);
-		space_unlock(&g);
 	}
+	if (locked)
+		space_unlock(&g);
 	return sync_extent(&e, ours ? flags : flags | SYNC_OTHERS);
 }
 

@@ -23,7 +23,7 @@ int sync_errno(int err);
 void sync_before_unmap(uintptr_t start, uintptr_t end);
 
 /* The same for a range of a file; end 0: to its end. Does nothing for files with nothing
- * staged. */
+ * staged. With the lock held, or without. */
 int sync_file(struct inode_key key, uint64_t off, uint64_t end, bool durable);
 
 /* The program has written [off, off+len) of a staged file, and so have we to the memory. Lock

@@ -8,6 +8,7 @@
  *   store SEED    fills the memory with the pattern of SEED
  *   msync, fsync
  *   check SEED    does the memory hold the pattern of SEED?
+ *   read SEED     do read(), pread() and preadv() give that pattern?
  *   remap         lets go of the memory and maps the file again
  *   exit
  */
@@ -21,6 +22,30 @@ static void say(int ret)
 {
 	puts(ret ? strerrorname_np(errno) : "ok");
 	fflush(stdout);
+}
+
+/* Pieces of no page's size, so that one call asks for parts of pages. */
+static bool reads(unsigned seed)
+{
+	enum { PIECE = 300000 };
+	static unsigned char buf[PIECE];
+	struct iovec iov[2] = { { buf, 1000 }, { buf + 1000, PIECE - 1000 } };
+	size_t at;
+	ssize_t n = 0;
+
+	for (unsigned how = 0; how < 3; how++) {
+		if (lseek(fd, 0, SEEK_SET) < 0)
+			return false;
+		for (at = 0; at < size; at += (size_t)n) {
+			memset(buf, 0, sizeof(buf));
+			n = how == 0   ? read(fd, buf, PIECE)
+			    : how == 1 ? pread(fd, buf, PIECE, (off_t)at)
+				       : preadv(fd, iov, 2, (off_t)at);
+			if (n <= 0 || differs(buf, (size_t)n, at, seed) >= 0)
+				return false;
+		}
+	}
+	return true;
 }
 
 static int remap(struct io_uring *ring)
@@ -42,6 +67,9 @@ static void obey(struct io_uring *ring, const char *line)
 	} else if (sscanf(line, "check %u", &seed) == 1) {
 		errno = EILSEQ;
 		say(differs(map, size, 0, seed) >= 0);
+	} else if (sscanf(line, "read %u", &seed) == 1) {
+		errno = EILSEQ;
+		say(!reads(seed));
 	} else if (!strcmp(line, "msync\n")) {
 		say(msync(map, size, MS_SYNC));
 	} else if (!strcmp(line, "fsync\n")) {

@@ -516,6 +516,106 @@ STAGED_MEANWHILE(pwrite, call_pwrite, 0)
 STAGED_MEANWHILE(pwritev, call_pwritev, 0)
 STAGED_MEANWHILE(pwritev2, call_pwritev2, 0)
 
+/* Readers that share a position: whoever reads gets what memory has, wherever the others have
+ * moved the position meanwhile. */
+static ssize_t call_read(void *buf, size_t n)
+{
+	return read(fd, buf, n);
+}
+
+static ssize_t call_readv(void *buf, size_t n)
+{
+	const struct iovec iov[2] = { { buf, n / 2 }, { (char *)buf + n / 2, n - n / 2 } };
+
+	return readv(fd, iov, 2);
+}
+
+static ssize_t call_preadv2(void *buf, size_t n)
+{
+	const struct iovec iov = { buf, n };
+
+	return preadv2(fd, &iov, 1, -1, 0);
+}
+
+static struct {
+	ssize_t (*call)(void *buf, size_t n);
+	atomic_int value;
+	atomic_uint stale, seen;
+} reading;
+
+static void *read_all(void *arg)
+{
+	unsigned char buf[4 * KIB];
+	ssize_t n;
+
+	(void)arg;
+	while ((n = reading.call(buf, sizeof(buf))) > 0) {
+		atomic_fetch_add(&reading.seen, 1);
+		for (ssize_t i = 0; i < n; i++) {
+			if (buf[i] == atomic_load(&reading.value))
+				continue;
+			atomic_fetch_add(&reading.stale, 1);
+			break;
+		}
+	}
+	return NULL;
+}
+
+static void read_by_four(ssize_t (*call)(void *buf, size_t n), bool children)
+{
+	pthread_t thread[4];
+	int status;
+
+	must_stage(pin_data(256 * KIB));
+	reading.call = call;
+	for (int round = 1; round <= 20; round++) {
+		atomic_store(&reading.value, round);
+		memset(map, round, 256 * KIB);
+		assert_int_equal(lseek(fd, 0, SEEK_SET), 0);
+		for (int i = 0; i < 4 && children; i++) {
+			if (fork() == 0) {
+				read_all(NULL);
+				_exit(reading.stale != 0);
+			}
+		}
+		for (int i = 0; i < 4 && children; i++) {
+			assert_true(wait(&status) > 0);
+			assert_int_equal(status, 0);
+		}
+		for (int i = 0; i < 4 && !children; i++)
+			assert_int_equal(pthread_create(&thread[i], NULL, read_all, NULL), 0);
+		for (int i = 0; i < 4 && !children; i++)
+			assert_int_equal(pthread_join(thread[i], NULL), 0);
+	}
+	assert_int_equal(reading.stale, 0);
+	assert_int_equal(reading.seen, children ? 0 : 20 * 64);
+	unpin_data();
+}
+
+static void read__position_shared_by_threads(void **state)
+{
+	(void)state;
+	read_by_four(call_read, false);
+}
+
+static void read__position_shared_by_children(void **state)
+{
+	(void)state;
+	read_by_four(call_read, true);
+}
+
+static void readv__position_shared_by_threads(void **state)
+{
+	(void)state;
+	read_by_four(call_readv, false);
+}
+
+static void preadv2__position_shared_by_threads(void **state)
+{
+	(void)state;
+	read_by_four(call_preadv2, false);
+}
+
 int main(int argc, char **argv)
 {
 	static const struct test cases[] = {
@@ -540,6 +640,10 @@ int main(int argc, char **argv)
 		TEST(pwritev__staged_meanwhile_by_another),
 		TEST(pwritev2__staged_meanwhile),
 		TEST(pwritev2__staged_meanwhile_by_another),
+		TEST(read__position_shared_by_threads),
+		TEST(read__position_shared_by_children),
+		TEST(readv__position_shared_by_threads),
+		TEST(preadv2__position_shared_by_threads),
 		{ 0 },
 	};
 
