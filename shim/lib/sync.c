@@ -11,10 +11,12 @@
 #include "lib/inflight.h"
 #include "lib/keeper.h"
 #include "lib/reconcile.h"
+#include "lib/scratch.h"
 #include "lib/space.h"
 #include "lib/unseal.h"
 
-#define BATCH 32
+#define BATCH	    32
+#define SCAN_BUFFER (64UL * 1024)
 
 struct extent {
 	struct inode_key key;
@@ -100,26 +102,104 @@ static size_t collect(uintptr_t *at, uintptr_t end, struct extent *e)
 	return n;
 }
 
+/* What shows there though the records do not know: memory of ours that was moved by a system
+ * call that no hook saw. */
+struct unseen {
+	uintptr_t start, end;
+	struct extent *e;
+	size_t n;
+};
+
+static const struct segment *segment_of(const struct vma *v)
+{
+	const struct segment *s;
+	struct file *f;
+
+	for (f = space_next_staged(NULL); f; f = space_next_staged(&f->key))
+		for (s = f->segments; s; s = s->next)
+			if (vma_is_of(v, s->mem_id))
+				return s;
+	return NULL;
+}
+
+static int unseen_each(const struct vma *v, const char *path, void *arg)
+{
+	const uintptr_t lo = MAX(v->start, ((struct unseen *)arg)->start);
+	struct unseen *u = arg;
+	const uintptr_t hi = MIN(v->end, u->end);
+	const struct segment *s;
+	uint64_t off;
+
+	(void)path;
+	if (areas_first(&space.areas, lo, hi) || !(v->flags & VMA_SHARED))
+		return 0;
+	s = segment_of(v);
+	if (!s)
+		return 0;
+	off = s->off + v->off + (lo - v->start);
+	u->e[u->n++] = (struct extent){ s->file->key, off, off + (hi - lo) };
+	return u->n == BATCH;
+}
+
+static bool all_known(uintptr_t start, uintptr_t end)
+{
+	struct area *a;
+
+	for (a = areas_first(&space.areas, start, end); a && a->start <= start && start < end;
+	     a = areas_next(a, end))
+		start = a->end;
+	return start >= end;
+}
+
+/* Lock held. */
+static size_t collect_unseen(uintptr_t start, uintptr_t end, struct extent *e)
+{
+	struct unseen u = { start, end, e, 0 };
+	struct scratch scratch;
+	char *buf;
+
+	if (all_known(start, end) || scratch_open(&scratch) < 0)
+		return 0;
+	buf = scratch_get(&scratch, SCAN_BUFFER);
+	(void)vmas_between(start, end, buf, SCAN_BUFFER, unseen_each, &u);
+	scratch_close(&scratch);
+	return u.n;
+}
+
+static int sync_extents(const struct extent *e, size_t n, unsigned flags, int err)
+{
+	int now;
+
+	for (size_t i = 0; i < n; i++) {
+		now = sync_extent(&e[i], flags);
+		err = err ? err : now;
+	}
+	return err;
+}
+
 int sync_addresses(uintptr_t addr, size_t len, bool durable)
 {
+	const unsigned flags = durable ? SYNC_DURABLE : 0;
 	uintptr_t at = addr, end = addr + len;
 	struct extent e[BATCH];
 	struct space_guard g;
-	int err = 0, now;
-	size_t i, n;
+	int err = 0;
+	size_t n;
 
 	if (atomic_load_explicit(&space.staged, memory_order_relaxed) == 0 || end < addr)
 		return 0;
+	if (!space_lock(&g))
+		return 0;
+	reconcile_inherited();
+	n = collect_unseen(addr, end, e);
+	space_unlock(&g);
+	err = sync_extents(e, n, flags, 0);
 	while (at < end) {
 		if (!space_lock(&g))
 			return err;
-		reconcile_inherited();
 		n = collect(&at, end, e);
 		space_unlock(&g);
-		for (i = 0; i < n; i++) {
-			now = sync_extent(&e[i], durable ? SYNC_DURABLE : 0);
-			err = err ? err : now;
-		}
+		err = sync_extents(e, n, flags, err);
 	}
 	return err;
 }
@@ -215,8 +295,8 @@ int sync_files(const dev_t *dev)
 {
 	struct extent e[BATCH], last;
 	struct space_guard g;
-	size_t i, n = 0;
-	int err = 0, now;
+	size_t n = 0;
+	int err = 0;
 
 	if (atomic_load_explicit(&space.staged, memory_order_relaxed) == 0)
 		return 0;
@@ -226,10 +306,7 @@ int sync_files(const dev_t *dev)
 		reconcile_inherited();
 		n = collect_staged(n ? &last : NULL, dev, e);
 		space_unlock(&g);
-		for (i = 0; i < n; i++) {
-			now = sync_extent(&e[i], 0);
-			err = err ? err : now;
-		}
+		err = sync_extents(e, n, 0, err);
 		if (n)
 			last = e[n - 1];
 	} while (n == BATCH);

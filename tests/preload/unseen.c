@@ -85,6 +85,28 @@ static void munmap__unseen_then_released(void **state)
 	io_uring_queue_exit(&s.ring);
 }
 
+/* Where memory was moved to unseen, msync() carries what it shows all the same. */
+static void mremap__unseen_then_msync(void **state)
+{
+	unsigned char *to = mmap(NULL, SIZE, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	struct staged s;
+
+	(void)state;
+	assert_ptr_not_equal(to, MAP_FAILED);
+	must_stage(open_and_stage(&s));
+	assert_ptr_equal((void *)inline_call(SYS_mremap, (long)s.map, SIZE, SIZE,
+					     MREMAP_MAYMOVE | MREMAP_FIXED, (long)to, 0),
+			 to);
+	fill(to, SIZE, 0, NEW);
+	assert_int_equal(msync(to, SIZE, MS_SYNC), 0);
+	assert_in_file("data", 0, SIZE, NEW);
+	fill(to + SIZE / 2, SIZE / 4, SIZE / 2, NEWER);
+	assert_int_equal(msync(to + SIZE / 2, SIZE / 4, MS_SYNC), 0);
+	assert_in_file("data", SIZE / 2, SIZE / 4, NEWER);
+	assert_int_equal(munmap(to, SIZE), 0);
+	io_uring_queue_exit(&s.ring);
+}
+
 /* In part: the rest stays staged, and is moved and given back without what came between. */
 static void mmap__unseen_over_part(void **state)
 {
@@ -329,6 +351,7 @@ int main(int argc, char **argv)
 {
 	static const struct test cases[] = {
 		TEST(munmap__unseen_then_released),
+		TEST(mremap__unseen_then_msync),
 		TEST(mmap__unseen_over_part),
 		TEST(mmap__unseen_of_same_file),
 		TEST(kept_mapping__overwritten),
