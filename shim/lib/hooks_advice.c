@@ -5,6 +5,7 @@
  * What a mapping would keep for ever is told to the file's own mapping, too, so that it is
  * still so when that one comes back.
  */
+#include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -119,6 +120,22 @@ int on_madvise(void *addr, size_t len, int advice)
 	saved = errno;
 	space_unlock(&g);
 	errno = saved;
+	return ret;
+}
+
+/* Its error is what it returns. libc does not pass on POSIX_MADV_DONTNEED, which is no advice
+ * of the kernel's. */
+int on_posix_madvise(void *addr, size_t len, int advice)
+{
+	struct space_guard g;
+	int ret;
+
+	if (likely(!space_concerned((uintptr_t)addr, len) || !enabled) || !space_lock(&g))
+		return real.posix_madvise(addr, len, advice);
+	ret = real.posix_madvise(addr, len, advice);
+	if (sticks(advice) && (ret == 0 || ret == ENOMEM))
+		tell_kept((uintptr_t)addr, (uintptr_t)addr + page_up(len), advice);
+	space_unlock(&g);
 	return ret;
 }
 

@@ -42,6 +42,8 @@
 		(int)RAW(SYS_pkey_mprotect, addr, len, prot, key)) \
 	H(LIBC, int, madvise, (void *addr, size_t len, int advice), (addr, len, advice), \
 		(int)RAW(SYS_madvise, addr, len, advice)) \
+	H(LIBC, int, posix_madvise, (void *addr, size_t len, int advice), (addr, len, advice), \
+		advice != POSIX_MADV_DONTNEED && RAW(SYS_madvise, addr, len, advice) < 0 ? errno : 0) \
 	H(LIBC, ssize_t, process_madvise, \
 		(int pidfd, const struct iovec *iov, size_t n, int advice, unsigned flags), \
 		(pidfd, iov, n, advice, flags), RAW(SYS_process_madvise, pidfd, iov, n, advice, flags)) \

@@ -322,20 +322,19 @@ static void mprotect__alias_beside_what_is_kept(void **state)
 
 /* Advice given while part of a mapping was staged is the whole mapping's when it comes back:
  * one mapping, which can be resized. */
-static void madvise__while_a_part_is_staged(void **state)
+static void advise_while_a_part_is_staged(int (*advise)(void *, size_t, int))
 {
 	const int advice[] = { MADV_RANDOM, MADV_SEQUENTIAL, MADV_NORMAL };
 	const size_t page = page_size();
 	struct io_uring ring;
 	unsigned char *map, *moved;
 
-	(void)state;
 	make_file("data", SIZE);
 	map = map_file("data", SIZE / 2);
 	ring_init(&ring);
 	for (size_t i = 0; i < ARRAY_SIZE(advice); i++) {
 		must_stage(register_one(&ring, map + 2 * page, page));
-		assert_int_equal(madvise(map, SIZE / 2, advice[i]), 0);
+		assert_int_equal(advise(map, SIZE / 2, advice[i]), 0);
 		io_uring_unregister_buffers(&ring);
 		if (with_shim())
 			assert_int_equal(pinstage_release(map, SIZE / 2), 0);
@@ -346,6 +345,18 @@ static void madvise__while_a_part_is_staged(void **state)
 		assert_content(map, SIZE / 2, 0, OLD);
 	}
 	io_uring_queue_exit(&ring);
+}
+
+static void madvise__while_a_part_is_staged(void **state)
+{
+	(void)state;
+	advise_while_a_part_is_staged(madvise);
+}
+
+static void posix_madvise__while_a_part_is_staged(void **state)
+{
+	(void)state;
+	advise_while_a_part_is_staged(posix_madvise);
 }
 
 int main(int argc, char **argv)
@@ -360,6 +371,7 @@ int main(int argc, char **argv)
 		TEST(truncate__by_name_of_what_is_only_pinned),
 		TEST(mprotect__alias_beside_what_is_kept),
 		TEST(madvise__while_a_part_is_staged),
+		TEST(posix_madvise__while_a_part_is_staged),
 		{ 0 },
 	};
 
