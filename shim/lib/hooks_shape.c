@@ -349,6 +349,17 @@ static int make_fallocate(const struct change *c)
 	return real.fallocate(c->fd, c->mode, c->off, c->len);
 }
 
+/* What the kernel would refuse whatever is staged: collapsing up to the end, inserting behind
+ * it. */
+static bool moves_nothing(const struct change *c)
+{
+	const uint64_t size = size_now(c);
+
+	return c->mode & FALLOC_FL_COLLAPSE_RANGE
+		       ? (uint64_t)c->off + (uint64_t)c->len >= size
+		       : c->mode & FALLOC_FL_INSERT_RANGE && (uint64_t)c->off >= size;
+}
+
 /* What lies behind moves. Memory under a pin cannot: refused, unless the kernel would refuse
  * anyway (nothing is moved by a single byte on any file system). */
 static int move_staged(const struct change *c, struct inode_key key)
@@ -362,7 +373,7 @@ static int move_staged(const struct change *c, struct inode_key key)
 		return make_fallocate(c);
 	turn_take(TURN_WRITE, key);
 	ret = make_fallocate(&probe);
-	if (ret < 0 && errno == EINVAL) {
+	if (ret < 0 && errno == EINVAL && !moves_nothing(c)) {
 		join_visit(&v);
 		if (retire_from(key, (uint64_t)c->off) < 0) {
 			log_event(EV_REFUSE,

@@ -222,6 +222,9 @@ static void fallocate__collapses__pinned(void **state)
 		alike_same();
 	}
 	both(fallocate(fd, FALLOC_FL_COLLAPSE_RANGE, 1, 1));
+	/* Up to the end, or behind it, is no such place, pinned or not. */
+	both(fallocate(fd, FALLOC_FL_COLLAPSE_RANGE, SIZE - 65536, 65536));
+	both(fallocate(fd, FALLOC_FL_INSERT_RANGE, SIZE, 65536));
 	alike_end();
 }
 
