@@ -359,8 +359,8 @@ static bool is_regular(int fd)
 	return regular;
 }
 
-/* From a pipe into a file. Data is not waited for in the call: a staging might have to wait for
- * that. */
+/* From a pipe into a file, most likely. Data is not waited for in the call: a staging might
+ * have to wait for that. */
 static ssize_t splice_to_file(int in, loff_t *in_off, int out, off_t *out_off, size_t len,
 			      unsigned flags)
 {
@@ -389,7 +389,8 @@ static ssize_t splice_to_file(int in, loff_t *in_off, int out, off_t *out_off, s
 ssize_t on_splice(int in, off_t *in_off, int out, off_t *out_off, size_t len,
 		  unsigned int flags)
 {
-	if (is_regular(out))
+	/* Who does not wait for data anyway is not asked what the target is: an fstat(). */
+	if (flags & SPLICE_F_NONBLOCK || is_regular(out))
 		return splice_to_file(in, in_off, out, out_off, len, flags);
 	if (unlikely(anything_staged()))
 		before_source(in, in_off, len);
