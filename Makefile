@@ -216,7 +216,7 @@ soak:
 	@$(RUN_TESTS) -f environment/
 	@$(RUN_TESTS) -f vm/disks
 	@STORM_SECONDS=$(SOAK) $(RUN_TESTS) -f vm/power
-	@MODEL_SECONDS=$(SOAK) $(RUN_TESTS) -f 'script model/run/seeds'
+	@STORM_SECONDS=$(SOAK) MODEL_SECONDS=$(SOAK) $(RUN_TESTS) -f 'script model/run/seeds'
 
 C_FILES = $(shell git ls-files '*.c' '*.h' 2>/dev/null || find * -name '*.[ch]')
 SCRIPTS = $(shell grep -lrIE '^\#! ?/(usr/)?bin/(env )?(ba)?sh' .ci tests debian) $(wildcard tests/lib/*.sh)
