@@ -8,6 +8,7 @@
 #include <sys/vfs.h>
 #include <unistd.h>
 
+#include "common/probe.h"
 #include "lib/custody.h"
 #include "lib/exchange.h"
 #include "lib/inflight.h"
@@ -17,6 +18,7 @@
 #include "lib/native.h"
 #include "lib/policy.h"
 #include "lib/real.h"
+#include "lib/record.h"
 #include "lib/stage.h"
 
 #define FILL_CHUNK    (1UL << 20)
@@ -186,23 +188,27 @@ static int stage_all(struct file *f, struct custody *c, uint64_t off, uint64_t e
 	return err;
 }
 
-static void say_refused(const char *path, uint64_t off, uint64_t len, int err, enum reason why)
+/* The program has asked for no pin yet: `ctx` tells of its mmap(). */
+static void say(enum log_event_kind kind, const struct pin_context *ctx, const char *path,
+		uint64_t off, uint64_t len, enum reason why, int err)
 {
-	char name[512];
-
-	log_event(EV_REFUSE,
-		  "call=mmap file=\"%s\" offset=%lu len=%lu cause=%d reason=\"%s\" "
-		  "remedy=\"%s\"",
-		  log_escape(name, sizeof(name), path), off, len, -err, reason_text(why),
-		  reason_remedy(why));
+	record_say(&(struct record){ .kind = kind,
+				     .ctx = ctx,
+				     .path = path,
+				     .off = off,
+				     .len = len,
+				     .why = why,
+				     .cause = err },
+		   NULL);
 }
 
 /* Once no call that changes the file is under way any more. */
-static bool stage_quietly(struct file *f, int fd, uint64_t off, size_t len)
+static bool stage_quietly(struct file *f, int fd, uint64_t off, size_t len,
+			  const struct pin_context *ctx)
 {
 	struct custody c = { .key = f->key, .fd = fd, .lot = -1 };
 	enum reason why = REASON_NO_MEMORY;
-	char path[PATH_MAX] = "", name[512];
+	char path[PATH_MAX] = "";
 	struct scratch scratch;
 	struct statfs sfs;
 	struct stat st;
@@ -231,28 +237,36 @@ static bool stage_quietly(struct file *f, int fd, uint64_t off, size_t len)
 		err = stage_all(f, &c, off, end, &scratch, &why);
 		scratch_close(&scratch);
 	}
-	if (err < 0)
-		say_refused(path, off, end - off, err, why);
-	else if (err == 0)
-		log_event(EV_STAGE, "call=mmap file=\"%s\" fs=%s offset=%lu len=%lu",
-			  log_escape(name, sizeof(name), path), policy_fs_name(sfs.f_type), off,
-			  end - off);
+	if (err < 0) {
+		say(EV_REFUSE, ctx, path, off, 0, why, err);
+	} else if (err == 0) {
+		PROBE(stage, path, off, end - off, 0);
+		say(EV_STAGE, ctx, path, off, end - off, REASON_NONE, 0);
+	}
 	return err > 0;
 }
 
-bool eager_stage(struct file *f, int fd, uint64_t off, size_t len)
+bool eager_stage(struct file *f, int fd, uint64_t off, size_t len, const struct trace *trace)
 {
+	const struct pin_context ctx = {
+		.call = "mmap", .len = len, .ranges = 1, .bytes = len, .trace = trace
+	};
 	bool late;
 
 	atomic_fetch_add(&space.staged, 1); /* as in stage_range() */
-	late = stage_quietly(f, fd, off, len);
+	late = stage_quietly(f, fd, off, len, &ctx);
 	atomic_fetch_sub(&space.staged, 1);
 	return late;
 }
 
-void eager_late(uintptr_t start, uintptr_t end)
+void eager_late(uintptr_t start, uintptr_t end, const struct trace *trace)
 {
-	const struct pin_context ctx = { .call = "mmap", .addr = start, .len = end - start };
+	const struct pin_context ctx = { .call = "mmap",
+					 .addr = start,
+					 .len = end - start,
+					 .ranges = 1,
+					 .bytes = end - start,
+					 .trace = trace };
 	uintptr_t at, stop = end;
 	char path[PATH_MAX];
 	struct scratch scratch;
@@ -277,7 +291,7 @@ void eager_late(uintptr_t start, uintptr_t end)
 			continue;
 		err = stage_range(&v, path, off, until, &ctx, &scratch, &why);
 		if (err)
-			say_refused(path, off, until - off, err, why);
+			say(EV_REFUSE, &ctx, path, off, 0, why, err);
 	}
 	scratch_close(&scratch);
 }

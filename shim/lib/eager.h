@@ -12,6 +12,7 @@
 #include <stdint.h>
 
 #include "lib/space.h"
+#include "lib/trace.h"
 
 /* Whether the file behind fd is one of those. Costs nothing unless the setting is there. */
 bool eager_wanted(int fd);
@@ -22,9 +23,9 @@ bool eager_wanted(int fd);
  * and stays the file's own. True: this process itself maps part of it already, so that it can
  * only be staged behind a curtain, by eager_late(). Lock held.
  */
-bool eager_stage(struct file *f, int fd, uint64_t off, size_t len);
+bool eager_stage(struct file *f, int fd, uint64_t off, size_t len, const struct trace *trace);
 
 /* The mapping at [start, end) was made meanwhile. Lock held. */
-void eager_late(uintptr_t start, uintptr_t end);
+void eager_late(uintptr_t start, uintptr_t end, const struct trace *trace);
 
 #endif

@@ -105,7 +105,7 @@ void *on_mmap(void *addr, size_t len, int prot, int flags, int fd, off_t off)
 	if (fixed && space.staged && !(flags & MAP_FIXED_NOREPLACE))
 		sync_before_unmap((uintptr_t)addr, (uintptr_t)addr + page_up(len));
 	if (f && eager_wanted(fd) && !(prot & PROT_EXEC))
-		late = eager_stage(f, fd, (uint64_t)off, len);
+		late = eager_stage(f, fd, (uint64_t)off, len, &trace);
 	errno = saved;
 	p = real.mmap(addr, len, prot, flags, fd, off);
 	saved = errno;
@@ -116,7 +116,7 @@ void *on_mmap(void *addr, size_t len, int prot, int flags, int fd, off_t off)
 		p = record(p, len, f, fd, (uint64_t)off, &trace);
 		saved = errno;
 		if (late && p != MAP_FAILED)
-			eager_late((uintptr_t)p, (uintptr_t)p + page_up(len));
+			eager_late((uintptr_t)p, (uintptr_t)p + page_up(len), &trace);
 	} else if (f) {
 		space_file_put(f);
 	}

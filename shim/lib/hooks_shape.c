@@ -349,6 +349,14 @@ static int make_fallocate(const struct change *c)
 	return real.fallocate(c->fd, c->mode, c->off, c->len);
 }
 
+static const char *name_of(struct inode_key key, uint64_t off, char *dst, size_t size)
+{
+	struct file *f = space_file(key, false);
+	const struct segment *s = f ? segment_find(f, off, UINT64_MAX) : NULL;
+
+	return s ? stage_name_of(s, dst, size) : "";
+}
+
 /* What the kernel would refuse whatever is staged: collapsing up to the end, inserting behind
  * it. */
 static bool moves_nothing(const struct change *c)
@@ -367,6 +375,7 @@ static int move_staged(const struct change *c, struct inode_key key)
 	const struct change probe = { .fd = c->fd, .mode = c->mode, .off = 1, .len = 1 };
 	struct join_visit v = visit(c, key, page_down((uint64_t)c->off), INT64_MAX);
 	struct space_guard g;
+	char name[512];
 	int ret, saved = errno;
 
 	if ((c->off | c->len) % 512 || !space_lock(&g))
@@ -376,11 +385,13 @@ static int move_staged(const struct change *c, struct inode_key key)
 	if (ret < 0 && errno == EINVAL && !moves_nothing(c)) {
 		join_visit(&v);
 		if (retire_from(key, (uint64_t)c->off) < 0) {
-			log_event(EV_REFUSE,
-				  "call=fallocate offset=%ld len=%ld errno=%d reason=\"staged "
-				  "memory behind the offset is in use and cannot be moved\" "
-				  "remedy=\"deregister it first\"",
-				  (long)c->off, (long)c->len, EBUSY);
+			log_event(
+				EV_REFUSE,
+				"call=fallocate file=\"%s\" offset=%ld len=%ld errno=%d reason=\"staged "
+				"memory behind the offset is in use and cannot be moved\" "
+				"remedy=\"deregister it first\"",
+				name_of(key, (uint64_t)c->off, name, sizeof(name)),
+				(long)c->off, (long)c->len, EBUSY);
 			errno = EBUSY;
 		} else {
 			errno = saved;

@@ -6,6 +6,7 @@
 #include <limits.h>
 #include <poll.h>
 #include <pthread.h>
+#include <sched.h>
 #include <signal.h>
 #include <stdarg.h>
 #include <stdatomic.h>
@@ -32,6 +33,7 @@ static struct {
 	ino_t ino;
 	char name[NAME_MAX + 1]; /* in dir */
 	atomic_bool torn;	 /* the last line is not whole */
+	atomic_bool doubtful;	 /* it may not be: somebody's disk was full, or he was killed */
 	atomic_ulong lost;
 } sink = { .fd = STDERR_FILENO, .dir = -1 };
 
@@ -108,6 +110,7 @@ bool log_open(const char *target)
 		return false;
 	}
 	(void)use(fd, false);
+	sink.doubtful = true;
 	if (S_ISREG(sink.mode))
 		sink.dir = dir;
 	else
@@ -151,8 +154,31 @@ static void follow_name(void)
 		sink.dev = st.st_dev;
 		sink.ino = st.st_ino;
 		sink.torn = false;
+		sink.doubtful = true;
 	}
 	real.close(fd);
+}
+
+/* What the file ends with is no line's end. Looked at again if somebody is writing just now; if
+ * that is taken for a torn line once, there is an empty one. */
+static bool ends_torn(void)
+{
+	const int fd = openat(sink.dir, sink.name,
+			      O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC | O_NOCTTY);
+	struct stat st;
+	off_t size = -1;
+	char last = '\n';
+
+	while (fd >= 0 && fstat(fd, &st) == 0 && st.st_dev == sink.dev &&
+	       st.st_ino == sink.ino && st.st_size != size && st.st_size > 0) {
+		size = st.st_size;
+		if (real.pread(fd, &last, 1, size - 1) != 1 || last == '\n')
+			break;
+		sched_yield();
+	}
+	if (fd >= 0)
+		real.close(fd);
+	return last != '\n';
 }
 
 /* A program may have closed standard error and opened its data there. */
@@ -210,17 +236,21 @@ static ssize_t put_quietly(const char *line, size_t len)
 	return n;
 }
 
-/* What a full disk cut short is ended before the next line begins. */
+/* What a full disk or a kill cut short, of ours or of another process's, is ended before the
+ * next line begins. */
 static void send_line(const char *line, size_t len)
 {
 	ssize_t n;
 
+	if (sink.dir >= 0 && atomic_exchange(&sink.doubtful, false) && ends_torn())
+		sink.torn = true;
 	if (sink.torn && put_quietly("\n", 1) == 1)
 		sink.torn = false;
 	n = put_quietly(line, len);
 	if (n == (ssize_t)len)
 		return;
 	atomic_fetch_add(&sink.lost, 1);
+	sink.doubtful = true;
 	if (n > 0)
 		sink.torn = true;
 }

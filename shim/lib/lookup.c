@@ -1,9 +1,11 @@
 /* SPDX-License-Identifier: MIT */
 /* What stands at an address: in our records, and in the kernel's. */
 #include <errno.h>
+#include <limits.h>
 #include <stdio.h>
 
 #include "lib/exchange.h"
+#include "lib/log.h"
 #include "lib/stage.h"
 
 #define SCAN_BUFFER (64UL * 1024)
@@ -56,4 +58,28 @@ struct segment *stage_at(uintptr_t start, uintptr_t end)
 		if (a->seg)
 			return a->seg;
 	return NULL;
+}
+
+static struct area *area_of(const struct segment *s)
+{
+	struct area *a = areas_first(&space.areas, 0, UINTPTR_MAX);
+
+	while (a && a->seg != s)
+		a = areas_next(a, UINTPTR_MAX);
+	return a;
+}
+
+const char *stage_name_of(const struct segment *s, char *dst, size_t size)
+{
+	const struct area *a = s->areas ? area_of(s) : NULL;
+	const uintptr_t saved = a ? a->saved : s->saved;
+	char path[PATH_MAX] = "";
+	struct scratch scratch;
+	struct vma v;
+
+	if (saved && scratch_open(&scratch) == 0) {
+		(void)stage_vma_at(saved, &v, path, sizeof(path), &scratch);
+		scratch_close(&scratch);
+	}
+	return log_escape(dst, size, path);
 }

@@ -337,9 +337,13 @@ static bool resolve(struct request *r, struct pin_context *ctx, const struct iov
 int pin_retried(const char *call, int ret)
 {
 	struct pin_context ctx = { .call = call, .err = ret };
+	struct trace trace;
 
-	if (ret < 0)
+	if (ret < 0) {
+		trace_take(&trace);
+		ctx.trace = &trace;
 		say(EV_REFUSE, &ctx, NULL, REASON_STILL_REFUSED, 0);
+	}
 	return ret;
 }
 

@@ -174,7 +174,7 @@ static void say_all(const struct record *r, uint64_t key, struct scratch *scratc
 		add_file(&t, r, scratch);
 	if (r->len)
 		add(&t, "offset=%lu staged=%lu places=%zu ", r->off, r->len, r->places);
-	else if (r->path && r->v)
+	else if (r->path)
 		add(&t, "offset=%lu ", r->off);
 	if (r->kind == EV_STAGE)
 		add(&t, "fate=%s ", keeper_fate_shared() ? "shared" : "own");
@@ -230,20 +230,24 @@ void record_say(const struct record *r, struct scratch *scratch)
 {
 	const uint64_t key = key_of(r);
 	const int saved = errno;
+	struct scratch own;
 	size_t mark;
 
 	if (r->kind == EV_REFUSE)
 		PROBE(refuse, r->ctx->call, r->ctx->addr, reason_text(r->why), r->cause);
 	if (r->kind != EV_REFUSE && !log_wanted())
 		return;
-	if (to_be_written(r, key)) {
-		if (!log_wanted() || !scratch) {
-			say_briefly(r);
-		} else {
-			mark = scratch->used;
-			say_all(r, key, scratch);
-			scratch->used = mark;
-		}
+	if (!to_be_written(r, key)) {
+		errno = saved;
+	} else if (log_wanted() && scratch) {
+		mark = scratch->used;
+		say_all(r, key, scratch);
+		scratch->used = mark;
+	} else if (log_wanted() && scratch_open(&own) == 0) {
+		say_all(r, key, &own);
+		scratch_close(&own);
+	} else {
+		say_briefly(r);
 	}
 	errno = saved;
 }

@@ -30,7 +30,8 @@ struct record {
 void record_start(bool arguments);
 void record_after_fork(void);
 
-/* Without `scratch` the record says only what it must. Keeps errno. */
+/* Without `scratch` one of its own is taken; where none is to be had, or no log is wanted, the
+ * record says only what it must. Keeps errno. */
 void record_say(const struct record *r, struct scratch *scratch);
 
 /* The process ends, or another program takes its place: says how often. */

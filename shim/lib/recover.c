@@ -123,10 +123,14 @@ static bool not_inherited(const struct area *a)
 
 static void say_lost(const struct segment *s, int err, enum reason why)
 {
-	log_event(EV_ERROR,
-		  "offset=%lu len=%lu errno=%d reason=\"the keeper is gone and another "
-		  "cannot take over: %s\" remedy=\"%s\"",
-		  s->off, s->len, -err, reason_text(why), reason_remedy(why));
+	char name[512];
+
+	log_event(
+		EV_ERROR,
+		"file=\"%s\" offset=%lu len=%lu errno=%d reason=\"the keeper is gone and another "
+		"cannot take over: %s\" remedy=\"%s\"",
+		stage_name_of(s, name, sizeof(name)), s->off, s->len, -err, reason_text(why),
+		reason_remedy(why));
 }
 
 /* One that nobody can have any more is no reason to keep the others back. */

@@ -47,6 +47,7 @@ static void keep_idle(struct segment *s, int err)
 void stage_release(struct segment *orphans)
 {
 	struct segment *s;
+	char name[512];
 	int err;
 
 	while ((s = orphans)) {
@@ -56,9 +57,10 @@ void stage_release(struct segment *orphans)
 		if (err && err != -ENOENT && err != -EBUSY)
 			log_event(
 				EV_ERROR,
-				"offset=%lu len=%lu errno=%d reason=\"no keeper can be had; what "
+				"file=\"%s\" offset=%lu len=%lu errno=%d reason=\"no keeper can be had; what "
 				"was changed there may not be in the file\" remedy=\"%s\"",
-				s->off, s->len, -err, reason_remedy(REASON_NO_KEEPER));
+				stage_name_of(s, name, sizeof(name)), s->off, s->len, -err,
+				reason_remedy(REASON_NO_KEEPER));
 		if (err && err != -ENOENT)
 			keep_idle(s, err);
 		else

@@ -556,6 +556,7 @@ static int retire(struct segment *s, enum reason *ret_why)
 		.s = s, .f = s->file, .off = s->off, .end = s->off + s->len, .memfd_ro = -1
 	};
 	struct scratch scratch;
+	char name[512] = "";
 	int err;
 
 	/* A forked child may not have talked to the keeper yet, or the keeper be a new one. */
@@ -565,6 +566,8 @@ static int retire(struct segment *s, enum reason *ret_why)
 	if (scratch_open(&scratch) < 0)
 		return exchange_fail(ret_why, REASON_NO_MEMORY, -ENOMEM);
 	x.scratch = &scratch;
+	if (log_wanted())
+		(void)stage_name_of(s, name, sizeof(name));
 	err = exchange_find_staged(&x);
 	if (!err) {
 		err = prepare_retire(&x);
@@ -578,7 +581,7 @@ static int retire(struct segment *s, enum reason *ret_why)
 		wake_those_on_segment(&x);
 	exchange_close(&x);
 	if (!err) {
-		log_event(EV_RETIRE, "offset=%lu len=%lu", s->off, s->len);
+		log_event(EV_RETIRE, "file=\"%s\" offset=%lu len=%lu", name, s->off, s->len);
 		record_retired(&x);
 		segment_unlink(s);
 		segment_free(s);

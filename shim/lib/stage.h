@@ -58,6 +58,10 @@ struct segment *stage_at(uintptr_t start, uintptr_t end);
 int stage_vma_at(uintptr_t addr, struct vma *ret, char *path, size_t size,
 		 struct scratch *scratch);
 
+/* The file that the segment stands for, as a line of the log has it; empty if nothing of it is
+ * mapped. Lock held. */
+const char *stage_name_of(const struct segment *s, char *dst, size_t size);
+
 /* The protection of the mapping at addr, as for mprotect(2); -errno. */
 int stage_prot_at(uintptr_t addr);
 
