@@ -16,6 +16,9 @@ BUILD ?= build$(if $(SANITIZE),/sanitize)
 PKG_CONFIG ?= pkg-config
 CFLAGS ?= -O2 -g
 
+# One short line for each file; V=1: the whole commands.
+quiet = $(if $(V),,@printf '  %-4s %s\n' $(1) $@ && )
+
 # DEPS=no: what is missing is neither looked for nor installed.
 deps = $(if $(filter no,$(DEPS)),:,tests/deps) $(1)
 
@@ -50,20 +53,20 @@ all: $(PROGRAMS)
 
 # libbsd provides sys/tree.h only: a header, nothing is linked.
 $(BUILD)/libpinstage.so: $(call objects,$(LIB_SRC) $(COMMON_SRC)) $(BUILD)/libpinstage.map
-	$(CC) $(ALL_LDFLAGS) -shared -Wl,--version-script=$(BUILD)/libpinstage.map -Wl,-z,defs \
+	$(call quiet,LD)$(CC) $(ALL_LDFLAGS) -shared -Wl,--version-script=$(BUILD)/libpinstage.map -Wl,-z,defs \
 		-o $@ $(filter %.o,$^)
 
 $(BUILD)/pinstage-keeper: $(call objects,$(KEEPER_SRC) $(COMMON_SRC))
-	$(CC) $(ALL_LDFLAGS) -o $@ $^
+	$(call quiet,LD)$(CC) $(ALL_LDFLAGS) -o $@ $^
 
 # `pinstage rescue` finds changed pages as the keeper does.
 $(BUILD)/pinstage: $(call objects,$(COMMAND_SRC) $(COMMON_SRC) $(wildcard shim/keeper/digest*.c))
-	$(CC) $(ALL_LDFLAGS) -o $@ $^ -Wl,--as-needed $(COMMAND_LIBS)
+	$(call quiet,LD)$(CC) $(ALL_LDFLAGS) -o $@ $^ -Wl,--as-needed $(COMMAND_LIBS)
 
 # What the library exports is what the table of hooks says, and nothing else.
 $(BUILD)/libpinstage.map: shim/lib/table.h shim/lib/map.awk Makefile | $(BUILD)/
-	$(CC) -E -P -x c -DPINSTAGE_TABLE_ONLY $(ALL_CPPFLAGS) -MF $@.d -MT $@ shim/lib/table.h | awk -f shim/lib/map.awk > $@.tmp
-	mv $@.tmp $@
+	$(call quiet,GEN)$(CC) -E -P -x c -DPINSTAGE_TABLE_ONLY $(ALL_CPPFLAGS) -MF $@.d -MT $@ shim/lib/table.h | awk -f shim/lib/map.awk > $@.tmp
+	@mv $@.tmp $@
 
 $(BUILD)/obj/shim/lib/%.o: ALL_CPPFLAGS += $(HOOK_CPPFLAGS)
 $(BUILD)/obj/shim/command/%.o: ALL_CPPFLAGS += $(COMMAND_CFLAGS)
@@ -72,10 +75,10 @@ $(BUILD)/obj/shim/keeper/digest_avx2.o: ALL_CFLAGS += -mavx2
 endif
 $(BUILD)/obj/%.o: %.c Makefile
 	@mkdir -p $(@D)
-	$(CC) $(ALL_CPPFLAGS) $(ALL_CFLAGS) -c -o $@ $<
+	$(call quiet,CC)$(CC) $(ALL_CPPFLAGS) $(ALL_CFLAGS) -c -o $@ $<
 
 %/:
-	mkdir -p $@
+	@mkdir -p $@
 
 
 # Unit tests and storms say in their head what they are linked with: the comment
@@ -97,7 +100,7 @@ $(call objects,$(LINKED_SRC)): ALL_CPPFLAGS += -Itests/lib
 $(call test_program,$(PRELOAD_SRC) $(TEST_TOOL_SRC) $(CRASH_SRC)): $(BUILD)/tests/%: $(BUILD)/obj/tests/%.o \
 		$(call objects,$(TEST_LIB_SRC))
 	@mkdir -p $(@D)
-	$(CC) $(CFLAGS) $(LDFLAGS) -o $@ $^ -lcmocka -luring
+	$(call quiet,LD)$(CC) $(CFLAGS) $(LDFLAGS) -o $@ $^ -lcmocka -luring
 
 # The double of libibverbs, programs that are linked to it (verbs.c), and a plugin.
 DOUBLE := $(BUILD)/tests/double/libibverbs.so.1
@@ -109,11 +112,11 @@ $(call objects,tests/preload/verbs.c): ALL_CPPFLAGS += -Itests/double
 
 $(DOUBLE): $(call objects,tests/double/libibverbs.c) tests/double/libibverbs.map
 	@mkdir -p $(@D)
-	$(CC) $(CFLAGS) $(LDFLAGS) -shared -Wl,-soname,$(@F) \
+	$(call quiet,LD)$(CC) $(CFLAGS) $(LDFLAGS) -shared -Wl,-soname,$(@F) \
 		-Wl,--version-script=tests/double/libibverbs.map -o $@ $< -luring
 
 $(PLUGIN): $(call objects,tests/double/plugin.c) $(DOUBLE)
-	$(CC) $(CFLAGS) $(LDFLAGS) -shared -Wl,-rpath,'$$ORIGIN' -o $@ $^
+	$(call quiet,LD)$(CC) $(CFLAGS) $(LDFLAGS) -shared -Wl,-rpath,'$$ORIGIN' -o $@ $^
 
 $(call test_program,tests/preload/verbs.c): $(DOUBLE)
 $(call test_program,tests/preload/verbs.c): LDFLAGS += -Wl,-rpath,'$$ORIGIN/../double'
@@ -126,19 +129,19 @@ $(RDMA_OBJ): ALL_CPPFLAGS += -Itests/lib
 
 $(BUILD)/tests/rdma/rdma: $(call objects,tests/rdma/rdma.c tests/rdma/pair.c $(TEST_LIB_SRC))
 	@mkdir -p $(@D)
-	$(CC) $(CFLAGS) $(LDFLAGS) -o $@ $^ -lcmocka -luring -lrdmacm -libverbs
+	$(call quiet,LD)$(CC) $(CFLAGS) $(LDFLAGS) -o $@ $^ -lcmocka -luring -lrdmacm -libverbs
 
 $(BUILD)/tests/rdma/dax $(BUILD)/tests/rdma/offender: $(BUILD)/tests/rdma/%: $(BUILD)/obj/tests/rdma/%.o
 	@mkdir -p $(@D)
-	$(CC) $(CFLAGS) $(LDFLAGS) -o $@ $^ -libverbs
+	$(call quiet,LD)$(CC) $(CFLAGS) $(LDFLAGS) -o $@ $^ -libverbs
 
 $(BUILD)/tests/rdma/late: $(call objects,tests/rdma/late.c $(TEST_LIB_SRC))
 	@mkdir -p $(@D)
-	$(CC) $(CFLAGS) $(LDFLAGS) -o $@ $^ -lcmocka -luring -ldl
+	$(call quiet,LD)$(CC) $(CFLAGS) $(LDFLAGS) -o $@ $^ -lcmocka -luring -ldl
 
 $(BUILD)/tests/rdma/fill.so $(BUILD)/tests/rdma/rereg.so: $(BUILD)/tests/rdma/%.so: $(BUILD)/obj/tests/rdma/%.o
 	@mkdir -p $(@D)
-	$(CC) $(CFLAGS) $(LDFLAGS) -shared -o $@ $^ $(if $(filter %/rereg.so,$@),-libverbs)
+	$(call quiet,LD)$(CC) $(CFLAGS) $(LDFLAGS) -shared -o $@ $^ $(if $(filter %/rereg.so,$@),-libverbs)
 
 # The model test's program, which stands for other people's, too.
 MODEL := $(BUILD)/tests/model/model
@@ -146,12 +149,12 @@ MODEL_OBJ := $(call objects,$(wildcard tests/model/*.c))
 $(MODEL_OBJ): SANITIZERS =
 $(MODEL): $(MODEL_OBJ)
 	@mkdir -p $(@D)
-	$(CC) $(CFLAGS) $(LDFLAGS) -o $@ $^ -luring -pthread
+	$(call quiet,LD)$(CC) $(CFLAGS) $(LDFLAGS) -o $@ $^ -luring -pthread
 
 define LINKED_TEST
 $(call test_program,$(1)): $(call objects,$(1) $(call links_of,$(1)))
 	@mkdir -p $$(@D)
-	$$(CC) $$(ALL_LDFLAGS) -o $$@ $$^ -pthread -lcmocka
+	$$(call quiet,LD)$$(CC) $$(ALL_LDFLAGS) -o $$@ $$^ -pthread -lcmocka
 endef
 $(foreach src,$(LINKED_SRC),$(eval $(call LINKED_TEST,$(src))))
 
@@ -159,7 +162,7 @@ $(foreach src,$(LINKED_SRC),$(eval $(call LINKED_TEST,$(src))))
 BENCH := $(patsubst %.c,$(BUILD)/%,$(wildcard tests/bench/*.c))
 $(BENCH): $(BUILD)/tests/bench/%: $(BUILD)/obj/tests/bench/%.o
 	@mkdir -p $(@D)
-	$(CC) $(CFLAGS) $(LDFLAGS) -o $@ $^ -luring -lxxhash
+	$(call quiet,LD)$(CC) $(CFLAGS) $(LDFLAGS) -o $@ $^ -luring -lxxhash
 $(call objects,$(wildcard tests/bench/*.c)): SANITIZERS =
 
 TEST_PROGRAMS := $(call test_program,$(PRELOAD_SRC) $(TEST_TOOL_SRC) $(CRASH_SRC) $(LINKED_SRC)) $(PLUGIN) \
@@ -282,6 +285,7 @@ help:
 	@echo 'make clean'
 	@echo
 	@echo 'SANITIZE=address,undefined  build and test with sanitizers, in build/sanitize'
+	@echo 'V=1                         whole command lines, and what tests print'
 	@echo 'WERROR=1                    warnings are errors'
 	@echo 'DEPS=no                     nothing is installed or downloaded: no network, no package manager'
 	@echo 'BUILD=DIR                   another directory for what is built'
