@@ -29,36 +29,45 @@ static ssize_t read_file(const struct reading *r)
 	return real.preadv(r->fd, r->iov, r->n, r->off);
 }
 
-/* What memory has is carried to the file first. Where it cannot be, on a full disk for example,
- * the program gets it all the same. */
-static ssize_t read_up_to_date(const struct reading *r, struct inode_key key, off_t off)
+/* What memory has of what is about to be read at `off` goes to the file. */
+static int bring(const struct reading *r, struct inode_key key, off_t off)
 {
 	const size_t most = r->single ? r->iov->iov_len : file_total(r->iov, r->n);
-	int saved = errno, err = 0;
-	ssize_t ret;
 
-	if (off >= 0 && most)
-		err = sync_file(key, (uint64_t)off, (uint64_t)off + most, false);
-	errno = saved;
-	ret = AGAIN_AFTER_EXCHANGE(read_file(r));
+	return off >= 0 && most ? sync_file(key, (uint64_t)off, (uint64_t)off + most, false)
+				: 0;
+}
+
+/* `err`: what came of that. Where it could not be, on a full disk for example, the program gets
+ * what memory has all the same. */
+static ssize_t read_brought(const struct reading *r, struct inode_key key, off_t off, int err)
+{
+	const ssize_t ret = AGAIN_AFTER_EXCHANGE(read_file(r));
+
 	if (err && ret > 0)
 		file_give(key, r->iov, r->n, (size_t)ret, off);
 	return ret;
 }
 
-/* At the position: nobody else moves that between the look at it and the call. */
+/* At the position, which others must not move between the look at it and the call. What they
+ * had time to do while the keeper wrote is looked for again; nobody else waits for that. */
 static ssize_t read_on(const struct reading *r, struct inode_key key)
 {
+	const int before = errno;
+	off_t off = real.lseek(r->fd, 0, SEEK_CUR), now;
+	int err = bring(r, key, off), saved;
 	struct space_guard g;
-	int saved = errno;
 	ssize_t ret;
 
+	errno = before;
 	if (!space_lock(&g))
-		return read_up_to_date(r, key, real.lseek(r->fd, 0, SEEK_CUR));
+		return read_brought(r, key, off, err);
 	turn_take(TURN_WRITE, key);
-	ret = real.lseek(r->fd, 0, SEEK_CUR);
-	errno = saved;
-	ret = read_up_to_date(r, key, ret);
+	now = real.lseek(r->fd, 0, SEEK_CUR);
+	if (now != off)
+		err = bring(r, key, now);
+	errno = before;
+	ret = read_brought(r, key, now, err);
 	saved = errno;
 	turn_give(TURN_WRITE, key);
 	space_unlock(&g);
@@ -68,11 +77,17 @@ static ssize_t read_on(const struct reading *r, struct inode_key key)
 
 static __attribute__((noinline)) ssize_t read_anywhere(const struct reading *r)
 {
+	const int before = errno;
 	struct inode_key key;
+	int err;
 
 	if (!sync_fd_staged(r->fd, &key))
 		return AGAIN_AFTER_EXCHANGE(read_file(r));
-	return r->off == CURRENT ? read_on(r, key) : read_up_to_date(r, key, r->off);
+	if (r->off == CURRENT)
+		return read_on(r, key);
+	err = bring(r, key, r->off);
+	errno = before;
+	return read_brought(r, key, r->off, err);
 }
 
 static __attribute__((noinline)) ssize_t read_single(int fd, void *buf, size_t n, off_t off)
