@@ -297,7 +297,7 @@ static int by_text(const void *a, const void *b)
 	return strcmp(*(char *const *)a, *(char *const *)b);
 }
 
-/* How many different ones there are of the member at `offset`. */
+/* How many different ones there are of the member at `offset`, as far as lines say it. */
 static size_t different(const struct row *row, size_t offset, const char **work)
 {
 	size_t n = 0;
@@ -306,8 +306,8 @@ static size_t different(const struct row *row, size_t offset, const char **work)
 		work[i] = *(char *const *)((const char *)row->all[i] + offset);
 	qsort(work, row->n, sizeof(*work), by_text);
 	for (size_t i = 0; i < row->n; i++)
-		n += i == 0 || strcmp(work[i], work[i - 1]) != 0;
-	return n;
+		n += *work[i] && (i == 0 || strcmp(work[i], work[i - 1]) != 0);
+	return n ? n : 1;
 }
 
 static void sum_up(struct row *row, const char **work)
@@ -353,6 +353,21 @@ static int make_rows(struct report *r, const struct named *v, size_t n)
 	return 0;
 }
 
+/* Brief lines, and some that were cut, do not say theirs. */
+static bool many_hosts(const struct report *r)
+{
+	const char *known = "";
+
+	for (size_t i = 0; i < r->offences; i++) {
+		const char *host = r->offence[i].host;
+
+		if (*known && *host && strcmp(host, known) != 0)
+			return true;
+		known = *known ? known : host;
+	}
+	return false;
+}
+
 int report_group(struct report *r, uint64_t since)
 {
 	struct named *v = calloc(r->offences + 1, sizeof(*v));
@@ -363,8 +378,7 @@ int report_group(struct report *r, uint64_t since)
 	walked = r;
 	twalk(r->repeats, count_unmatched);
 	twalk(r->totals, count_totals);
-	for (size_t i = 1; i < r->offences; i++)
-		r->many_hosts |= strcmp(r->offence[i].host, r->offence[0].host) != 0;
+	r->many_hosts = many_hosts(r);
 	for (size_t i = 0; i < r->offences && !err; i++) {
 		if (r->offence[i].last < since)
 			continue;
