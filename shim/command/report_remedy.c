@@ -42,6 +42,8 @@ static bool one_of(const char *text, const char *const *list)
 static const char *const local[] = { "ext2",  "ext3", "ext4",	 "xfs",
 				     "btrfs", "f2fs", "overlay", NULL };
 static const char *const in_memory[] = { "tmpfs", "devtmpfs", "ramfs", "hugetlbfs", NULL };
+/* Brief lines do not say it; others could not find it. */
+static const char *const not_known[] = { "", "unknown", NULL };
 
 /* IBV_ACCESS_... that let a device write. */
 static const struct {
@@ -95,22 +97,24 @@ static void add_staging(struct list *l, const struct row *row)
 {
 	const char *fs = row->one->fs, *name;
 
-	if (row->outcome[OUTCOME_STAGED] || one_of(fs, in_memory))
+	if (row->outcome[OUTCOME_STAGED] || one_of(fs, in_memory) || one_of(fs, not_known))
 		return;
-	if (one_of(fs, local))
-		add(l, "stage",
-		    "Run the program under pinstage (pinstage run, mode stage): "
-		    "nothing has to be changed.");
-	else if ((name = shared_name(fs)))
+	if (one_of(fs, local)) {
+		if (!row->outcome[OUTCOME_REFUSED]) /* else it is what was tried */
+			add(l, "stage",
+			    "Run the program under pinstage (pinstage run, mode stage): "
+			    "nothing has to be changed.");
+	} else if ((name = shared_name(fs))) {
 		add(l, "file-system",
 		    "On %s another host may map the file, so it is not staged. Move it to a local "
 		    "disk; or, if no other host maps it at the same time, allow it with "
 		    "PINSTAGE_FS=+%s.",
 		    fs, name);
-	else
+	} else {
 		add(l, "file-system",
 		    "Move the file to ext4, xfs, btrfs or f2fs on a local disk: "
 		    "there it is staged.");
+	}
 }
 
 size_t report_remedies(const struct row *row, struct remedy *ret)

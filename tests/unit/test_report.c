@@ -250,9 +250,24 @@ static void remedy__each_file_system_and_cause(void **state)
 	offence.reason = reason;
 	offence.remedy = remedy;
 	assert_string_equal(advised("io_uring_register", "ext4", OUTCOME_REFUSED, 0),
-			    "refused stage unregistered pwrite memory private");
+			    "refused unregistered pwrite memory private");
+	assert_string_equal(advised("io_uring_register", "nfs4", OUTCOME_REFUSED, 0),
+			    "refused file-system unregistered pwrite memory private");
 	assert_string_equal(advised("io_uring_register", "ext4", OUTCOME_LOGGED, 0),
 			    "stage unregistered pwrite memory private");
+}
+
+/* Of a file system that is not said, as in a brief line, or was not found, nothing is said. */
+static void remedy__unknown_file_system(void **state)
+{
+	static char none[1];
+
+	(void)state;
+	offence.reason = offence.remedy = none;
+	assert_string_equal(advised("io_uring_register", "", OUTCOME_REFUSED, 0),
+			    "unregistered pwrite memory private");
+	assert_string_equal(advised("io_uring_register", "unknown", OUTCOME_LOGGED, 0),
+			    "unregistered pwrite memory private");
 }
 
 static const struct CMUnitTest tests[] = {
@@ -266,6 +281,7 @@ static const struct CMUnitTest tests[] = {
 	cmocka_unit_test(frames__of_a_stack),
 	cmocka_unit_test(frames__of_anything),
 	cmocka_unit_test(remedy__each_file_system_and_cause),
+	cmocka_unit_test(remedy__unknown_file_system),
 };
 
 UNIT_MAIN(tests, NULL, NULL)
