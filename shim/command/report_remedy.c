@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /* What can be done about an offender: from how it pins, on which file system, and what became
  * of it. Plain functions over plain data. */
+#include <errno.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
@@ -117,15 +118,27 @@ static void add_staging(struct list *l, const struct row *row)
 	}
 }
 
+/* So the kernel answers where it looks at whose pages they are, and not at who writes: those
+ * of DAX, and those of any file to io_uring before Linux 6.5. */
+static bool whatever_the_access(const struct row *row)
+{
+	for (size_t i = 0; i < row->n; i++)
+		if (row->all[i]->error == EOPNOTSUPP)
+			return true;
+	return false;
+}
+
 size_t report_remedies(const struct row *row, struct remedy *ret)
 {
+	const bool any_access = whatever_the_access(row);
 	const bool rdma = !strncmp(row->one->call, "ibv_", 4);
 	struct list l = { .r = ret };
 
 	add_refusals(&l, row);
 	add_staging(&l, row);
 	if (rdma) {
-		add_access(&l, row->access);
+		if (!any_access)
+			add_access(&l, row->access);
 		add(&l, "odp",
 		    "Register it with IBV_ACCESS_ON_DEMAND, where the device supports "
 		    "on-demand paging: it pins nothing.");
@@ -140,7 +153,8 @@ size_t report_remedies(const struct row *row, struct remedy *ret)
 		add(&l, "memory",
 		    "If it need not outlive the machine, use memfd_create(), or put "
 		    "the file on tmpfs or hugetlbfs: their pages may be pinned.");
-	add(&l, "private",
-	    "If what is written there need not reach the file, map it MAP_PRIVATE.");
+	if (!any_access)
+		add(&l, "private",
+		    "If what is written there need not reach the file, map it MAP_PRIVATE.");
 	return l.n;
 }

@@ -3,6 +3,8 @@
 /* Lines of the log taken apart, stacks, and what to do about an offender. */
 #include "unit.h"
 
+#include <errno.h>
+
 #include "command/logline.h"
 #include "command/report.h"
 
@@ -270,6 +272,25 @@ static void remedy__unknown_file_system(void **state)
 			    "unregistered pwrite memory private");
 }
 
+/* DAX, and what io_uring says before Linux 6.5: read-only and private mappings are refused,
+ * too. */
+static void remedy__whatever_the_access(void **state)
+{
+	static char none[1];
+
+	(void)state;
+	offence.reason = offence.remedy = none;
+	offence.error = EFAULT;
+	assert_string_equal(advised("ibv_reg_mr", "ext4", OUTCOME_LOGGED, 1),
+			    "stage access odp pwrite memory private");
+	offence.error = EOPNOTSUPP;
+	assert_string_equal(advised("ibv_reg_mr", "ext4", OUTCOME_LOGGED, 1),
+			    "stage odp pwrite memory");
+	assert_string_equal(advised("io_uring_register", "xfs", OUTCOME_LOGGED, 0),
+			    "stage unregistered pwrite memory");
+	offence.error = 0;
+}
+
 static const struct CMUnitTest tests[] = {
 	cmocka_unit_test(line__good),
 	cmocka_unit_test(line__damaged),
@@ -282,6 +303,7 @@ static const struct CMUnitTest tests[] = {
 	cmocka_unit_test(frames__of_anything),
 	cmocka_unit_test(remedy__each_file_system_and_cause),
 	cmocka_unit_test(remedy__unknown_file_system),
+	cmocka_unit_test(remedy__whatever_the_access),
 };
 
 UNIT_MAIN(tests, NULL, NULL)
