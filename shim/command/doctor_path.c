@@ -6,6 +6,7 @@
 #include <libgen.h>
 #include <limits.h>
 #include <linux/io_uring.h>
+#include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -63,25 +64,37 @@ static int try_pin(int fd, int *ret_ring)
 	return err;
 }
 
-static void say_kind(struct findings *f, const char *path, const struct mount *m, long type)
+/* Where the kernel pins, nothing has to be staged. */
+static void say_kind(struct findings *f, const char *path, const struct mount *m, long type,
+		     bool allowed, bool pinned)
 {
 	if (policy_fs_in_memory(type))
 		find(f, FINDING_OK, "path",
 		     "%s is on %s, in memory|files there are not concerned: no kernel refuses them, "
 		     "and pinstage leaves them alone",
 		     path, m->type);
-	else if (policy_fs_allowed(type, getenv("PINSTAGE_FS")))
+	else if (allowed)
 		find(f, FINDING_OK, "path",
 		     "%s is on %s, mounted on %s|files there are concerned, and can be staged",
 		     path, m->type, m->point);
-	else
+	else if (pinned)
 		find(f, FINDING_NOTE, "path",
+		     "%s is on %s, mounted on %s|nothing is staged there; this kernel pins the files "
+		     "as they are",
+		     path, m->type, m->point);
+	else if (policy_fs_known(type))
+		find(f, FINDING_BAD, "path",
 		     "%s is on %s, mounted on %s|another host might map the files: nothing is staged "
 		     "there unless PINSTAGE_FS (+%s) says that none does",
 		     path, m->type, m->point, policy_fs_name(type));
+	else
+		find(f, FINDING_BAD, "path",
+		     "%s is on %s, mounted on %s|pinstage does not know this file system, and stages "
+		     "nothing there: if files there are pinned, move them to ext4, xfs, btrfs or f2fs",
+		     path, m->type, m->point);
 }
 
-static void say_answer(struct findings *f, const char *dir, int err, int ring)
+static void say_answer(struct findings *f, const char *dir, int err, int ring, bool allowed)
 {
 	if (ring)
 		find(f, FINDING_NOTE, "trial",
@@ -92,8 +105,8 @@ static void say_answer(struct findings *f, const char *dir, int err, int ring)
 		     dir);
 	else if (err == -EFAULT || err == -EOPNOTSUPP)
 		find(f, FINDING_OK, "trial",
-		     "the kernel refuses to pin a mapped file in %s: %s|this is what pinstage is for",
-		     dir, strerror(-err));
+		     "the kernel refuses to pin a mapped file in %s: %s|%s", dir,
+		     strerror(-err), allowed ? "this is what pinstage is for" : "");
 	else
 		find(f, FINDING_NOTE, "trial", "a mapped file in %s could not be tried: %s|",
 		     dir, strerror(-err));
@@ -107,19 +120,21 @@ void doctor_path(struct findings *f, const char *path)
 	struct statfs sfs;
 	struct mount m;
 	struct stat st;
-	int err, ring;
+	int err, ring = 0;
+	bool allowed;
 
 	err = mount_find(path, true, &m);
 	if (err || statfs(path, &sfs) < 0 || stat(path, &st) < 0) {
 		find(f, FINDING_NOTE, "path", "%s: %s|", path, strerror(err ? -err : errno));
 		return;
 	}
-	say_kind(f, path, &m, (long)sfs.f_type);
 	if (!S_ISDIR(st.st_mode)) {
 		snprintf(copy, sizeof(copy), "%s", path);
 		dir = dirname(copy);
 	}
 	fd = nameless_file(dir);
 	err = fd < 0 ? fd : try_pin(fd, &ring);
-	say_answer(f, dir, err, fd < 0 ? 0 : ring);
+	allowed = policy_fs_allowed((long)sfs.f_type, getenv("PINSTAGE_FS"));
+	say_kind(f, path, &m, (long)sfs.f_type, allowed, err == 0);
+	say_answer(f, dir, err, ring, allowed);
 }

@@ -46,6 +46,14 @@ const char *policy_fs_name(long f_type)
 	return "unknown";
 }
 
+bool policy_fs_known(long f_type)
+{
+	for (size_t i = 0; i < ARRAY_SIZE(fs); i++)
+		if (fs[i].type == f_type)
+			return true;
+	return false;
+}
+
 bool policy_fs_in_memory(long f_type)
 {
 	return f_type == TMPFS_MAGIC || f_type == RAMFS_MAGIC || f_type == HUGETLBFS_MAGIC;

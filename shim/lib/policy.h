@@ -27,6 +27,9 @@ bool policy_fs_allowed(long f_type, const char *extra);
 
 const char *policy_fs_name(long f_type);
 
+/* Whether it has a name, which PINSTAGE_FS can add. */
+bool policy_fs_known(long f_type);
+
 /* tmpfs and its like: pinning them harms nobody, and no kernel refuses it. */
 bool policy_fs_in_memory(long f_type);
 

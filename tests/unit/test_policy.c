@@ -97,6 +97,9 @@ static void fs__names(void **state)
 	assert_string_equal(policy_fs_name(NFS_SUPER_MAGIC), "nfs");
 	assert_string_equal(policy_fs_name(0), "unknown");
 	assert_string_equal(policy_fs_name(-1), "unknown");
+	assert_true(policy_fs_known(NFS_SUPER_MAGIC));
+	assert_false(policy_fs_known(PROC_SUPER_MAGIC));
+	assert_false(policy_fs_known(0));
 }
 
 static void fs__added_by_whole_names_only(void **state)
