@@ -3,6 +3,7 @@
 #ifndef PINSTAGE_DOCTOR_H
 #define PINSTAGE_DOCTOR_H
 
+#include <stdbool.h>
 #include <stddef.h>
 
 enum level {
@@ -30,5 +31,10 @@ void doctor_machine(struct findings *f);		   /* doctor_machine.c */
 void doctor_rdma(struct findings *f);			   /* doctor_rdma.c */
 void doctor_path(struct findings *f, const char *path);	   /* doctor_path.c; PATH exists */
 void doctor_program(struct findings *f, const char *file); /* doctor_program.c; an ELF file */
+
+/* Whether machine code (for an EM_...) seems to make the system call io_uring_register()
+ * itself: where its number is put into the register for numbers, and a system call follows
+ * close by. */
+bool code_registers(unsigned machine, const void *code, size_t n); /* doctor_code.c */
 
 #endif

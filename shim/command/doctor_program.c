@@ -17,9 +17,11 @@
 
 struct program {
 	Elf *elf;
+	unsigned machine;
 	bool uring_linked, verbs_linked; /* needs the shared libraries */
 	bool uring_named, verbs_named;	 /* has their names as text: opens them itself */
 	bool uring_inside;		 /* defines liburing's functions */
+	bool uring_code;		 /* has code that looks like them */
 	bool pins_verbs;		 /* has the name of a function that registers */
 	bool versions;			 /* asks for symbols by version */
 	bool raw;			 /* makes system calls through libc's syscall() */
@@ -86,6 +88,10 @@ static void read_section(struct program *p, Elf_Scn *scn, size_t names)
 		p->uring_named |= contains(d, "liburing.so");
 		p->verbs_named |= contains(d, "libibverbs.so");
 		p->pins_verbs |= contains(d, "ibv_reg_mr");
+	} else if (sh.sh_type == SHT_PROGBITS) {
+		d = elf_rawdata(scn, NULL);
+		p->uring_code |=
+			d && d->d_buf && code_registers(p->machine, d->d_buf, d->d_size);
 	}
 }
 
@@ -102,6 +108,11 @@ static void say_uring(struct findings *f, const struct program *p)
 		find(f, FINDING_BAD, "liburing",
 		     "it has liburing inside (statically linked)|its system calls are its own, so that "
 		     "pinstage does not see its registrations: link it to liburing.so");
+	else if (p->uring_code)
+		find(f, FINDING_NOTE, "liburing",
+		     "its machine code looks as if it made the system call io_uring_register itself, as "
+		     "with liburing inside (statically linked)|if it does, pinstage sees none of these "
+		     "registrations, not even to log them: link it to liburing.so");
 }
 
 static void say_verbs(struct findings *f, const struct program *p)
@@ -140,8 +151,8 @@ static void say(struct findings *f, const struct program *p)
 		find(f, FINDING_OK, "syscall",
 		     "it makes system calls through syscall() of the C library|if it registers with "
 		     "io_uring so, that is seen");
-	if (!p->uring_linked && !p->uring_named && !p->uring_inside && !p->verbs_linked &&
-	    !p->verbs_named && !p->raw)
+	if (!p->uring_linked && !p->uring_named && !p->uring_inside && !p->uring_code &&
+	    !p->verbs_linked && !p->verbs_named && !p->raw)
 		find(f, FINDING_NOTE, "pins",
 		     "nothing in the file itself names liburing or libibverbs|its libraries and plugins "
 		     "may: pinstage run --mode log tells what it really does");
@@ -152,6 +163,7 @@ void doctor_program(struct findings *f, const char *file)
 	cleanup_fd int fd = open(file, O_RDONLY | O_CLOEXEC);
 	struct program p = { 0 };
 	Elf_Scn *scn = NULL;
+	GElf_Ehdr head;
 	size_t names;
 
 	elf_version(EV_CURRENT);
@@ -162,6 +174,7 @@ void doctor_program(struct findings *f, const char *file)
 		     file,
 		     fd < 0 ? strerror(errno) : "it is something else, or has no sections");
 	} else {
+		p.machine = gelf_getehdr(p.elf, &head) ? head.e_machine : EM_NONE;
 		while ((scn = elf_nextscn(p.elf, scn)))
 			read_section(&p, scn, names);
 		say(f, &p);
