@@ -10,6 +10,7 @@
  *   setuid      becomes nobody, for good
  *   chroot      into the working directory
  *   deny:NAME   from here on the system call NAME fails with EPERM (a seccomp filter)
+ *   exec        becomes the program that follows, with what follows that
  */
 #include <linux/filter.h>
 #include <linux/seccomp.h>
@@ -30,6 +31,7 @@ static const struct {
 	{ "execve", SYS_execve },
 	{ "fanotify_init", SYS_fanotify_init },
 	{ "fdatasync", SYS_fdatasync },
+	{ "io_uring_setup", SYS_io_uring_setup },
 	{ "memfd_create", SYS_memfd_create },
 	{ "process_vm_readv", SYS_process_vm_readv },
 	{ "socket", SYS_socket },
@@ -102,6 +104,8 @@ int main(int argc, char **argv)
 			must(chroot("."), "chroot");
 		} else if (strncmp(argv[i], "deny:", 5) == 0) {
 			deny(argv[i] + 5);
+		} else if (strcmp(argv[i], "exec") == 0 && i + 1 < argc) {
+			must(execv(argv[i + 1], argv + i + 1), argv[i + 1]);
 		} else {
 			fprintf(stderr, "confined: what is %s?\n", argv[i]);
 			return 2;
