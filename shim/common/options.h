@@ -17,8 +17,9 @@ enum mode { MODE_STAGE, MODE_LOG, MODE_DENY, MODE_OFF };
 		"What to do about an offender: stage it, only log it, deny it as Linux 6.5 and later do, " \
 		"or off: change nothing at all.") \
 	X(LOG, log, TEXT, NULL, "log", "FILE", \
-		"Where events go: stderr, or a file, which is appended to. Unset: refusals and errors " \
-		"only, on standard error.") \
+		"Where events go: stderr, or a file, which is appended to; if it cannot be opened (a socket, a " \
+		"named pipe without a reader), nothing is staged. Unset: refusals and errors only, on standard " \
+		"error.") \
 	X(LOG_ARGS, log_args, FLAG, "no", "log-args", "yes|no", \
 		"Whether the log has all of a program's command line, which may hold secrets, or its first " \
 		"word only.") \
