@@ -8,7 +8,7 @@
 #include "command/report.h"
 #include "common/util.h"
 
-#define REPORT_VERSION 1
+#define REPORT_FORMAT 1
 
 /* JSON is Unicode: bytes that are no ASCII are written as the log has them. */
 static struct json_object *text(const char *s)
@@ -127,7 +127,7 @@ int report_print_json(const struct report *r, struct symbols *s)
 	const char *out;
 	int err = 0;
 
-	add_number(top, "version", REPORT_VERSION);
+	add_number(top, "format", REPORT_FORMAT);
 	for (size_t i = 0; i < r->rows; i++)
 		json_object_array_add(list, row_object(&r->row[i], s));
 	json_object_object_add(top, "offenders", list);
