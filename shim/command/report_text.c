@@ -230,16 +230,19 @@ static void print_end(const struct report *r)
 {
 	const struct {
 		uint64_t n;
-		const char *text;
+		const char *many, *one;
 	} said[] = {
-		{ r->fine, "pins that the kernel granted, by programs that came to their end" },
-		{ r->left_out, "offenders of kinds that were too many to be recorded" },
+		{ r->fine, "pins that the kernel granted, by programs that came to their end",
+		  "pin that the kernel granted, by a program that came to its end" },
+		{ r->left_out, "offenders of kinds that were too many to be recorded",
+		  "offender of a kind that was one too many to be recorded" },
 		{ r->unmatched,
-		  "records whose repeats are counted here are in none of these logs" },
-		{ r->lost, "lines could not be written" },
-		{ r->damaged, "lines are damaged" },
-		{ r->newer, "lines are of a newer version" },
-		{ r->foreign, "lines are not from pinstage" },
+		  "records whose repeats are counted here are in none of these logs",
+		  "record whose repeats are counted here is in none of these logs" },
+		{ r->lost, "lines could not be written", "line could not be written" },
+		{ r->damaged, "lines are damaged", "line is damaged" },
+		{ r->newer, "lines are of a newer version", "line is of a newer version" },
+		{ r->foreign, "lines are not from pinstage", "line is not from pinstage" },
 	};
 	bool any = false;
 
@@ -247,7 +250,7 @@ static void print_end(const struct report *r)
 		if (!said[i].n)
 			continue;
 		printf("%s%llu %s\n", any ? "" : "\n", (unsigned long long)said[i].n,
-		       said[i].text);
+		       said[i].n == 1 ? said[i].one : said[i].many);
 		any = true;
 	}
 }
