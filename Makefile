@@ -16,8 +16,8 @@ BUILD ?= build$(if $(SANITIZE),/sanitize)
 PKG_CONFIG ?= pkg-config
 CFLAGS ?= -O2 -g
 
-# One short line for each file; V=1: the whole commands.
-quiet = $(if $(V),,@printf '  %-4s %s\n' $(1) $@ && )
+# One short line for each file; V=1: the whole commands; -s: nothing.
+quiet = $(if $(V)$(findstring s,$(firstword -$(MAKEFLAGS))),,@printf '  %-4s %s\n' $(1) $@ && )
 
 # DEPS=no: what is missing is neither looked for nor installed.
 deps = $(if $(filter no,$(DEPS)),:,tests/deps) $(1)
