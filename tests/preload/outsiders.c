@@ -64,6 +64,7 @@ static void outsider__stores_through_a_mapping_reach_memory(void **state)
 	unsigned char *map;
 
 	(void)state;
+	needs_setting("PINSTAGE_SYNC_INTERVAL", "1", __func__);
 	make_file("data", SIZE);
 	map = map_file("data", SIZE);
 	ring_init(&ring);
