@@ -13,6 +13,11 @@
 
 ssize_t __read_chk(int fd, void *buf, size_t n, size_t room);
 ssize_t __pread_chk(int fd, void *buf, size_t n, off_t off, size_t room);
+ssize_t __pread64_chk(int fd, void *buf, size_t n, off64_t off, size_t room);
+int __open_2(const char *path, int flags);
+int __open64_2(const char *path, int flags);
+int __openat_2(int dir, const char *path, int flags);
+int __openat64_2(int dir, const char *path, int flags);
 
 static off_t page(unsigned n)
 {
@@ -144,6 +149,45 @@ static void sendfile__from(void **state)
 	assert_int_equal(sendfile(other, t.fd[0], &from, (size_t)page(20)), page(20));
 	assert_third_is_alike(other, page(1), (size_t)page(20));
 	close(other);
+	alike_same();
+	alike_end();
+}
+
+/* A source that no position can be read from: most kernels refuse it, of any file. */
+static void sendfile__from_pipe_into(void **state)
+{
+	unsigned char data[5000];
+	int p[2];
+
+	(void)state;
+	must_begin(SIZE, 0, true);
+	assert_int_equal(pipe(p), 0);
+	fill(data, sizeof(data), 0, OTHER);
+	both(lseek(fd, page(2) + 9, SEEK_SET));
+	assert_int_equal(both(write(p[1], data, sizeof(data))), sizeof(data));
+	if (both(sendfile(fd, p[0], NULL, sizeof(data))) > 0)
+		assert_content(t.map[0] + page(2) + 9, sizeof(data), 0, OTHER);
+	both(sendfile(fd, p[0], &(off_t){ 0 }, sizeof(data)));
+	both(lseek(fd, 0, SEEK_CUR));
+	close(p[0]);
+	close(p[1]);
+	alike_same();
+	alike_end();
+}
+
+/* A source that has no end, and no content at any position. */
+static void sendfile__from_device_into(void **state)
+{
+	int zero;
+
+	(void)state;
+	must_begin(SIZE, 0, true);
+	zero = open("/dev/zero", O_RDONLY | O_CLOEXEC);
+	assert_true(zero >= 0);
+	both(lseek(fd, page(3) + 9, SEEK_SET));
+	both(sendfile(fd, zero, NULL, (size_t)page(7)));
+	both(lseek(fd, 0, SEEK_CUR));
+	close(zero);
 	alike_same();
 	alike_end();
 }
@@ -442,6 +486,196 @@ static void read__fortified(void **state)
 	alike_end();
 }
 
+/* ---- every name by which programs call these ---- */
+
+/* Each read comes right after a store, and must have it. */
+#define READS(call)                                                                           \
+	do {                                                                                  \
+		stored++;                                                                     \
+		both((memset(map + page(3) + 50, stored, 400), 0));                           \
+		memset(got, 0, sizeof(got));                                                  \
+		assert_int_equal(both(lseek(fd, page(3) + 50, SEEK_SET)), at);                \
+		assert_int_equal(both(call), 400);                                            \
+		for (size_t n = 0; n < 400; n++)                                              \
+			if (got[0][n] != stored || got[1][n] != stored)                       \
+				fail_test("%s: byte %zu is %#x, plain %#x, not %#x\n", #call, \
+					  n, got[0][n], got[1][n], stored);                   \
+	} while (0)
+
+static void names__that_read(void **state)
+{
+	const off_t at = page(3) + 50;
+	unsigned char got[2][400], stored = 0;
+	struct iovec v[2];
+
+	(void)state;
+	must_begin(SIZE, 0, true);
+	for (int i = 0; i < 2; i++)
+		v[i] = iov(got[i], sizeof(got[i]));
+	READS(read(fd, got[i], 400));
+	READS(pread(fd, got[i], 400, at));
+	READS(pread64(fd, got[i], 400, at));
+	READS(readv(fd, &v[i], 1));
+	READS(preadv(fd, &v[i], 1, at));
+	READS(preadv64(fd, &v[i], 1, at));
+	READS(preadv2(fd, &v[i], 1, at, 0));
+	READS(preadv2(fd, &v[i], 1, -1, 0));
+	READS(preadv64v2(fd, &v[i], 1, at, 0));
+	READS(preadv64v2(fd, &v[i], 1, -1, 0));
+	READS(__read_chk(fd, got[i], 400, 400));
+	READS(__pread_chk(fd, got[i], 400, at, 400));
+	READS(__pread64_chk(fd, got[i], 400, at, 400));
+	alike_same();
+	alike_end();
+}
+
+/* Each write is in memory at once. */
+#define WRITES(call)                                                                          \
+	do {                                                                                  \
+		memset(data, ++written, sizeof(data));                                        \
+		assert_int_equal(both(lseek(fd, at, SEEK_SET)), at);                          \
+		assert_int_equal(both(call), 400);                                            \
+		for (int i = 0; i < 2; i++)                                                   \
+			if (memcmp(t.map[i] + at, data, 400) != 0)                            \
+				fail_test("%s: not in memory of %s\n", #call, alike_name[i]); \
+	} while (0)
+
+static void names__that_write(void **state)
+{
+	const off_t at = page(3) + 50;
+	unsigned char data[400], written = 0;
+	struct iovec v = iov(data, sizeof(data));
+	int other;
+
+	(void)state;
+	must_begin(SIZE, 0, true);
+	make_file("third", SIZE);
+	other = open_file("third", O_RDWR);
+	WRITES(write(fd, data, 400));
+	WRITES(pwrite(fd, data, 400, at));
+	WRITES(pwrite64(fd, data, 400, at));
+	WRITES(writev(fd, &v, 1));
+	WRITES(pwritev(fd, &v, 1, at));
+	WRITES(pwritev64(fd, &v, 1, at));
+	WRITES(pwritev2(fd, &v, 1, at, 0));
+	WRITES(pwritev2(fd, &v, 1, -1, 0));
+	WRITES(pwritev64v2(fd, &v, 1, at, 0));
+	WRITES(pwritev64v2(fd, &v, 1, -1, 0));
+	assert_int_equal(pwrite(other, data, 400, 0), 400);
+	WRITES((pwrite(other, data, 400, 0), sendfile(fd, other, &(off_t){ 0 }, 400)));
+	WRITES((pwrite(other, data, 400, 0), sendfile64(fd, other, &(off64_t){ 0 }, 400)));
+	both((map[page(5)] = 77));
+	assert_int_equal(both(sendfile64(other, fd, &(off64_t){ page(5) }, 1)), 1);
+	for (off_t n = 0; n < 2; n++) {
+		assert_int_equal(pread(other, data, 1, n), 1);
+		assert_int_equal(data[0], 77);
+	}
+	alike_same();
+	close(other);
+	alike_end();
+}
+
+/* Behind the library's back, so that what the call before it left undone shows. */
+static long grow_unseen(int fd)
+{
+	return syscall(SYS_ftruncate, fd, SIZE);
+}
+
+/* Each cuts the file at `size`; what memory had behind it reads zero. */
+#define CUTS(size, call)                                                                   \
+	do {                                                                               \
+		both((fill(map, SIZE, 0, NEW), 0));                                        \
+		assert_int_equal(both(call), 0);                                           \
+		assert_int_equal(file_size(alike_name[0]), size);                          \
+		assert_int_equal(both(grow_unseen(fd)), 0);                                \
+		for (size_t n = 0; n < SIZE; n++)                                          \
+			if (t.map[0][n] != t.map[1][n])                                    \
+				fail_test("%s: memory has %#x at %zu, plain %#x\n", #call, \
+					  t.map[0][n], n, t.map[1][n]);                    \
+	} while (0)
+
+/* An open that cuts. */
+#define OPENS(call)                                       \
+	CUTS(0, ({                                        \
+		     int opened = (call);                 \
+		     opened < 0 ? -errno : close(opened); \
+	     }))
+
+static void names__that_cut(void **state)
+{
+	const int flags = O_RDWR | O_TRUNC | O_CLOEXEC;
+	int dir;
+
+	(void)state;
+	must_begin(SIZE, 0, true);
+	dir = open(test_dir(), O_PATH | O_DIRECTORY | O_CLOEXEC);
+	assert_true(dir >= 0);
+	CUTS(SIZE / 2 + 9, ftruncate(fd, SIZE / 2 + 9));
+	CUTS(SIZE / 2 + 9, ftruncate64(fd, SIZE / 2 + 9));
+	CUTS(SIZE / 2 + 9, truncate(path, SIZE / 2 + 9));
+	CUTS(SIZE / 2 + 9, truncate64(path, SIZE / 2 + 9));
+	OPENS(open(path, flags));
+	OPENS(open64(path, flags));
+	OPENS(openat(dir, alike_name[i], flags));
+	OPENS(openat64(dir, alike_name[i], flags));
+	OPENS(creat(path, 0600));
+	OPENS(creat64(path, 0600));
+	OPENS(__open_2(path, flags));
+	OPENS(__open64_2(path, flags));
+	OPENS(__openat_2(dir, alike_name[i], flags));
+	OPENS(__openat64_2(dir, alike_name[i], flags));
+	both((fill(map, SIZE, 0, NEW), 0));
+	alike_same();
+	close(dir);
+	alike_end();
+}
+
+/* Room in the file; what memory had behind the end does not come into it. */
+static void names__that_allocate(void **state)
+{
+	const off_t end = SIZE - 3000;
+
+	(void)state;
+	must_begin((size_t)end, 0, true);
+	for (int round = 0; round < 4; round++) {
+		both((fill(map + end, 3000, 9, NEWER), 0));
+		assert_int_equal(both(round == 0   ? fallocate(fd, 0, end, 2000)
+				      : round == 1 ? fallocate64(fd, 0, end, 2000)
+				      : round == 2 ? posix_fallocate(fd, end, 2000)
+						   : posix_fallocate64(fd, end, 2000)),
+				 0);
+		alike_same();
+		assert_int_equal(both(ftruncate(fd, end)), 0);
+	}
+	both((fill(map, (size_t)end, 0, NEW), 0));
+	assert_int_equal(both(fallocate64(fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE,
+					  page(4) + 7, page(3))),
+			 0);
+	alike_same();
+	alike_end();
+}
+
+/* Another view of the same memory. */
+static void names__that_map(void **state)
+{
+	unsigned char *more[2];
+
+	(void)state;
+	must_begin(SIZE, 0, true);
+	for (int i = 0; i < 2; i++) {
+		more[i] = mmap64(NULL, SIZE / 2, PROT_READ | PROT_WRITE, MAP_SHARED, t.fd[i],
+				 page(2));
+		assert_ptr_not_equal(more[i], MAP_FAILED);
+	}
+	both((map[page(5) + 1] = 77));
+	assert_int_equal(both(more[i][page(3) + 1]), 77);
+	both((more[i][page(4)] = 78));
+	assert_int_equal(both(map[page(6)]), 78);
+	assert_int_equal(both(munmap(more[i], SIZE / 2)), 0);
+	alike_same();
+	alike_end();
+}
+
 /* Three bytes of a page that is dirty elsewhere. */
 static void write__three_bytes(void **state)
 {
@@ -631,6 +865,8 @@ int main(int argc, char **argv)
 		TEST(copy_file_range__bad_arguments),
 		TEST(sendfile__into),
 		TEST(sendfile__from),
+		TEST(sendfile__from_pipe_into),
+		TEST(sendfile__from_device_into),
 		TEST(splice__into),
 		TEST(splice__waits_for_data),
 		TEST(splice__behind_the_end),
@@ -651,6 +887,11 @@ int main(int argc, char **argv)
 		TEST(clone__of_file__staged_meanwhile_by_another),
 		TEST(splice__that_waits_for_data),
 		TEST(read__fortified),
+		TEST(names__that_read),
+		TEST(names__that_write),
+		TEST(names__that_cut),
+		TEST(names__that_allocate),
+		TEST(names__that_map),
 		TEST(write__three_bytes),
 		TEST(write__behind_the_end),
 		TEST(write__appends),
