@@ -3,6 +3,9 @@
 #include "testlib.h"
 
 #include <dirent.h>
+#include <linux/close_range.h>
+#include <pinstage.h>
+#include <pthread.h>
 #include <sys/file.h>
 
 #define SIZE (256 * KIB)
@@ -239,6 +242,187 @@ static void descriptors__number_used_again(void **state)
 	close(other);
 }
 
+/* The same, where the number goes inside libc, which no hook sees. */
+static void descriptors__closed_by_fclose(void **state)
+{
+	struct staged s;
+	FILE *stream;
+	int other;
+
+	(void)state;
+	make_file("data", SIZE);
+	make_file("other", SIZE);
+	ring_init(&s.ring);
+	s.fd = open_file("data", O_RDWR);
+	s.map = map_fd(s.fd, SIZE, 0);
+	stream = fdopen(s.fd, "r+");
+	assert_non_null(stream);
+	assert_int_equal(fclose(stream), 0);
+	other = open_file("other", O_RDWR);
+	assert_int_equal(other, s.fd);
+	must_stage(register_one(&s.ring, s.map, SIZE));
+	device_writes(&s.ring, s.map, SIZE / 2, 0);
+	assert_int_equal(msync(s.map, SIZE, MS_SYNC), 0);
+	assert_in_file("data", 0, SIZE / 2, DEVICE);
+	fill(s.map + SIZE / 2, SIZE / 2, SIZE / 2, NEW);
+	/* What is written to the other one is not taken for this one's. */
+	fill(s.map, 100, 0, NEWER);
+	assert_int_equal(pwrite(other, "abc", 3, 1000), 3);
+	assert_content(s.map, 100, 0, NEWER);
+	assert_content(s.map + 1000, 3, 1000, DEVICE);
+	assert_int_equal(munmap(s.map, SIZE), 0);
+	assert_in_file("data", 0, 100, NEWER);
+	assert_in_file("data", 100, SIZE / 2 - 100, DEVICE);
+	assert_in_file("data", SIZE / 2, SIZE / 2, NEW);
+	assert_in_file("other", 0, 1000, OLD);
+	assert_in_file("other", 1003, SIZE - 1003, OLD);
+	close(other);
+	io_uring_queue_exit(&s.ring);
+}
+
+/* Closed like that while it is staged. */
+static void descriptors__closed_by_fclose_when_staged(void **state)
+{
+	struct staged s;
+	FILE *stream;
+	int other;
+
+	(void)state;
+	make_file("other", SIZE);
+	must_stage(open_and_stage(&s));
+	stream = fdopen(s.fd, "r+");
+	assert_non_null(stream);
+	assert_int_equal(fclose(stream), 0);
+	other = open_file("other", O_RDWR);
+	assert_int_equal(other, s.fd);
+	device_writes(&s.ring, s.map, SIZE, 0);
+	assert_int_equal(ftruncate(other, SIZE / 2), 0);
+	assert_content(s.map, SIZE, 0, DEVICE);
+	assert_int_equal(msync(s.map, SIZE, MS_SYNC), 0);
+	assert_in_file("data", 0, SIZE, DEVICE);
+	assert_int_equal(io_uring_unregister_buffers(&s.ring), 0);
+	if (with_shim())
+		assert_int_equal(pinstage_release(s.map, SIZE), 0);
+	fill(s.map, SIZE, 0, NEW);
+	assert_int_equal(munmap(s.map, SIZE), 0);
+	assert_in_file("data", 0, SIZE, NEW);
+	assert_int_equal(file_size("other"), SIZE / 2);
+	assert_in_file("other", 0, SIZE / 2, OLD);
+	close(other);
+	io_uring_queue_exit(&s.ring);
+}
+
+/* Stores after all descriptors of the file are gone reach it, by msync() and by the end. */
+static void stores_reach_the_file(struct staged *s)
+{
+	fill(s->map, SIZE, 0, NEW);
+	assert_int_equal(msync(s->map, SIZE, MS_SYNC), 0);
+	assert_in_file("data", 0, SIZE, NEW);
+	fill(s->map, SIZE, 0, NEWER);
+	assert_int_equal(munmap(s->map, SIZE), 0);
+	assert_in_file("data", 0, SIZE, NEWER);
+}
+
+/* The ring with them: nothing is left but the mapping, and what it stands on. */
+static void descriptors__all_closed_by_closefrom(void **state)
+{
+	struct staged s;
+
+	(void)state;
+	must_stage(open_and_stage(&s));
+	closefrom(3);
+	assert_int_equal(fcntl(s.fd, F_GETFD), -1);
+	assert_int_equal(lowest_free(), 3);
+	stores_reach_the_file(&s);
+}
+
+static void descriptors__all_closed_by_close_range(void **state)
+{
+	struct staged s;
+
+	(void)state;
+	must_stage(open_and_stage(&s));
+	assert_int_equal(close_range(3, ~0U, 0), 0);
+	assert_int_equal(fcntl(s.fd, F_GETFD), -1);
+	assert_int_equal(lowest_free(), 3);
+	stores_reach_the_file(&s);
+}
+
+static void descriptors__close_range_marks(void **state)
+{
+	struct staged s;
+
+	(void)state;
+	must_stage(open_and_stage(&s));
+	assert_int_equal(fcntl(s.fd, F_SETFD, 0), 0);
+	assert_int_equal(close_range(3, ~0U, CLOSE_RANGE_CLOEXEC), 0);
+	assert_int_equal(fcntl(s.fd, F_GETFD), FD_CLOEXEC);
+	device_writes(&s.ring, s.map, SIZE, 0);
+	assert_int_equal(fsync(s.fd), 0);
+	assert_in_file("data", 0, SIZE, DEVICE);
+	/* What the kernel does not know closes nothing. */
+	errno = 0;
+	assert_int_equal(close_range(3, ~0U, 1 << 20), -1);
+	assert_int_equal(errno, EINVAL);
+	assert_int_equal(close_range(9, 3, 0), -1);
+	assert_int_equal(errno, EINVAL);
+	assert_int_equal(fcntl(s.fd, F_GETFD), FD_CLOEXEC);
+	stores_reach_the_file(&s);
+	io_uring_queue_exit(&s.ring);
+}
+
+struct unsharing {
+	struct staged *s;
+	int flags;
+};
+
+/* Descriptors of its own: what it closes is open in the other threads. */
+static void *unshare_and_store(void *arg)
+{
+	struct unsharing *u = arg;
+	struct staged *s = u->s;
+	const bool marks = u->flags & CLOSE_RANGE_CLOEXEC;
+
+	assert_int_equal(close_range(3, ~0U, (unsigned)u->flags), 0);
+	assert_int_equal(fcntl(s->fd, F_GETFD), marks ? FD_CLOEXEC : -1);
+	fill(s->map, SIZE / 2, 0, NEW);
+	assert_int_equal(msync(s->map, SIZE, MS_SYNC), 0);
+	assert_in_file("data", 0, SIZE / 2, NEW);
+	return NULL;
+}
+
+static void unshared(int flags)
+{
+	struct unsharing u = { .flags = flags };
+	struct staged s;
+	pthread_t thread;
+
+	must_stage(open_and_stage(&s));
+	assert_int_equal(fcntl(s.fd, F_SETFD, 0), 0);
+	u.s = &s;
+	assert_int_equal(pthread_create(&thread, NULL, unshare_and_store, &u), 0);
+	assert_int_equal(pthread_join(thread, NULL), 0);
+	assert_int_equal(fcntl(s.fd, F_GETFD), 0);
+	device_writes(&s.ring, s.map + SIZE / 2, SIZE / 2, 0);
+	assert_int_equal(fsync(s.fd), 0);
+	assert_in_file("data", 0, SIZE / 2, NEW);
+	assert_true(in_file_at("data", SIZE / 2, SIZE / 2, SIZE / 2, DEVICE));
+	stores_reach_the_file(&s);
+	io_uring_queue_exit(&s.ring);
+}
+
+static void descriptors__close_range_unshares(void **state)
+{
+	(void)state;
+	unshared(CLOSE_RANGE_UNSHARE);
+}
+
+static void descriptors__close_range_unshares_and_marks(void **state)
+{
+	(void)state;
+	unshared(CLOSE_RANGE_UNSHARE | CLOSE_RANGE_CLOEXEC);
+}
+
 static void descriptors__replaced_by_dup2(void **state)
 {
 	struct staged s;
@@ -414,6 +598,75 @@ static void flock__unlocked_at_once(void **state)
 	io_uring_queue_exit(&s.ring);
 }
 
+/* ---- locks while the range is given back, and the file is cut ---- */
+
+static void take_ofd_lock(int fd)
+{
+	struct flock lock = { .l_type = F_WRLCK, .l_whence = SEEK_SET };
+
+	assert_int_equal(fcntl(fd, F_OFD_SETLK, &lock), 0);
+}
+
+static void take_flock(int fd)
+{
+	assert_int_equal(flock(fd, LOCK_EX), 0);
+}
+
+/* Also without the shim, and where the registration failed: the lock knows nothing of it. */
+static void keeps_lock(void (*take)(int fd), const char *how)
+{
+	struct staged s;
+	int ret, other;
+
+	make_file("data", SIZE);
+	ring_init(&s.ring);
+	s.fd = open_file("data", O_RDWR);
+	take(s.fd);
+	s.map = map_fd(s.fd, SIZE, 0);
+	for (int round = 0; round < 4; round++) {
+		ret = register_one(&s.ring, s.map, SIZE);
+		fill(s.map, SIZE, 0, NEW);
+		if (ret == 0 && round != 3)
+			assert_int_equal(io_uring_unregister_buffers(&s.ring), 0);
+		if (ret == 0 && with_shim() && round == 0)
+			assert_int_equal(pinstage_release(s.map, SIZE), 0);
+		if (round == 1)
+			assert_int_equal(truncate(path_of("data"), SIZE / 2), 0);
+		/* An own close() would end a POSIX lock: not before the end. */
+		if (round >= 2)
+			assert_true((other = open_file("data", O_WRONLY | O_TRUNC)) >= 0);
+		assert_false(others_can(how));
+		assert_int_equal(ftruncate(s.fd, SIZE), 0);
+		assert_false(others_can(how));
+	}
+	assert_int_equal(msync(s.map, SIZE, MS_SYNC), 0);
+	assert_int_equal(munmap(s.map, SIZE), 0);
+	assert_false(others_can(how));
+	io_uring_queue_exit(&s.ring);
+	assert_int_equal(close(s.fd), 0);
+	assert_true(others_can(how));
+	must_stage(ret);
+	(void)other;
+}
+
+static void posix_lock__held_through_giving_back_and_cuts(void **state)
+{
+	(void)state;
+	keeps_lock(take_posix_lock, "lockable");
+}
+
+static void ofd_lock__held_through_giving_back_and_cuts(void **state)
+{
+	(void)state;
+	keeps_lock(take_ofd_lock, "lockable");
+}
+
+static void flock__held_through_giving_back_and_cuts(void **state)
+{
+	(void)state;
+	keeps_lock(take_flock, "flockable");
+}
+
 /* The file position and flags of the program's descriptor stay its own. */
 static void descriptors__position_untouched(void **state)
 {
@@ -467,6 +720,13 @@ int main(int argc, char **argv)
 		TEST(descriptors__closed_by_close_range),
 		TEST(descriptors__closed_before_registering),
 		TEST(descriptors__number_used_again),
+		TEST(descriptors__closed_by_fclose),
+		TEST(descriptors__closed_by_fclose_when_staged),
+		TEST(descriptors__all_closed_by_closefrom),
+		TEST(descriptors__all_closed_by_close_range),
+		TEST(descriptors__close_range_marks),
+		TEST(descriptors__close_range_unshares),
+		TEST(descriptors__close_range_unshares_and_marks),
 		TEST(descriptors__replaced_by_dup2),
 		TEST(descriptors__position_untouched),
 		TEST(descriptors__standard_ones_closed),
@@ -476,6 +736,9 @@ int main(int argc, char **argv)
 		TEST(flock__not_prolonged),
 		TEST(flock__mapping_goes_last),
 		TEST(flock__unlocked_at_once),
+		TEST(posix_lock__held_through_giving_back_and_cuts),
+		TEST(ofd_lock__held_through_giving_back_and_cuts),
+		TEST(flock__held_through_giving_back_and_cuts),
 		{ 0 },
 	};
 
