@@ -367,6 +367,61 @@ static void outsider__opening_brings_the_content(void **state)
 	must_run("is_read", 0);
 }
 
+static bool is_zero(void *arg)
+{
+	static const unsigned char zero[SIZE];
+	const struct shown *s = arg;
+
+	return memcmp(s->at, zero, s->len) == 0;
+}
+
+/* What was cut off and came back as a hole reads zero, though memory had not changed since. */
+static void truncated_and_grown(bool pinned)
+{
+	const size_t left = SIZE / 2 + 10;
+	struct io_uring ring;
+	unsigned char *map;
+	struct shown gone;
+	char offset[16], len[16];
+
+	make_file("data", SIZE);
+	map = map_file("data", SIZE);
+	gone = (struct shown){ .at = map + left, .len = SIZE - left };
+	ring_init(&ring);
+	must_stage(register_one(&ring, map, SIZE));
+	if (!pinned)
+		assert_int_equal(io_uring_unregister_buffers(&ring), 0);
+	fill(map, SIZE, 0, NEW);
+	assert_int_equal(msync(map, SIZE, MS_SYNC), 0);
+	snprintf(offset, sizeof(offset), "%zu", left);
+	assert_int_equal(tool("filetool", "truncate", path_of("data"), offset), 0);
+	snprintf(offset, sizeof(offset), "%lu", SIZE);
+	assert_int_equal(tool("filetool", "truncate", path_of("data"), offset), 0);
+	if (!poll_until(is_zero, &gone, 30000))
+		fail_test("what an outsider cut off is still there\n");
+	assert_content(map, left, 0, NEW);
+	map[0] = map[SIZE - 1] = 7;
+	assert_int_equal(munmap(map, SIZE), 0);
+	io_uring_queue_exit(&ring);
+	assert_in_file("data", 1, left - 1, NEW);
+	assert_int_equal(file_size("data"), SIZE);
+	snprintf(offset, sizeof(offset), "%zu", left);
+	snprintf(len, sizeof(len), "%zu", SIZE - left - 1);
+	assert_int_equal(tool("filetool", "zero", path_of("data"), offset, len), 0);
+}
+
+static void outsider__truncates_and_grows(void **state)
+{
+	(void)state;
+	truncated_and_grown(false);
+}
+
+static void outsider__truncates_and_grows_under_a_pin(void **state)
+{
+	(void)state;
+	truncated_and_grown(true);
+}
+
 static const struct test cases[] = {
 	TEST(outsider__a_write_reaches_memory),
 	TEST(outsider__stores_through_a_mapping_reach_memory),
@@ -379,6 +434,8 @@ static const struct test cases[] = {
 	TEST(outsider__destroys_no_concurrent_store),
 	TEST(outsider__a_page_that_both_changed_keeps_memory),
 	TEST(outsider__opening_brings_the_content),
+	TEST(outsider__truncates_and_grows),
+	TEST(outsider__truncates_and_grows_under_a_pin),
 	{ 0 },
 };
 

@@ -5,6 +5,7 @@
  */
 #include "testlib.h"
 
+#include <pinstage.h>
 #include <sched.h>
 #include <stdatomic.h>
 
@@ -852,6 +853,94 @@ static void part_maps_other(void **state)
 	_exit(0);
 }
 
+/* The file ends in a page of its own half. */
+#define END (SIZE / 2 + 100)
+
+static sigjmp_buf before_fault;
+
+static void on_bus_error(int sig)
+{
+	(void)sig;
+	siglongjmp(before_fault, 1);
+}
+
+static bool gives_bus_error(const volatile unsigned char *at)
+{
+	struct sigaction action = { .sa_handler = on_bus_error }, before;
+	volatile bool faulted = true;
+
+	sigaction(SIGBUS, &action, &before);
+	if (sigsetjmp(before_fault, 1) == 0) {
+		(void)*at;
+		faulted = false;
+	}
+	sigaction(SIGBUS, &before, NULL);
+	return faulted;
+}
+
+/* Of the mapping, what the file has is staged and the rest is the kernel's. */
+static unsigned char *map_too_much(void)
+{
+	const size_t end = (END + page_size() - 1) & ~(page_size() - 1);
+	unsigned char *map = map_file("data", SIZE);
+
+	if (with_shim() && kernel_refuses() &&
+	    (pinstage_query(map, end) != PINSTAGE_STAGED ||
+	     pinstage_query(map + end, SIZE - end) != PINSTAGE_NATIVE))
+		_exit(10);
+	if (differs(map, END, 0, OLD) >= 0 || map[END] || map[end - 1])
+		_exit(11);
+	if (gives_bus_error(map + end - 1) || !gives_bus_error(map + end) ||
+	    !gives_bus_error(map + SIZE - 1))
+		_exit(12);
+	return map;
+}
+
+static void part_grows_file(void **state)
+{
+	unsigned char *map = map_too_much();
+	int fd = open_file("data", O_RDWR);
+
+	(void)state;
+	wait_reached("watching");
+	if (ftruncate(fd, SIZE) < 0 || map[END] || gives_bus_error(map + SIZE - 1))
+		_exit(13);
+	fill(map, SIZE, 0, NEW);
+	reached("grown");
+	wait_reached("stored");
+	_exit(differs(map, SIZE, 0, NEWER) >= 0 ? 14 : 0);
+}
+
+static void part_watches_file(void **state)
+{
+	unsigned char *map = map_too_much();
+
+	(void)state;
+	reached("watching");
+	wait_reached("grown");
+	if (gives_bus_error(map + SIZE - 1) || differs(map, SIZE, 0, NEW) >= 0)
+		_exit(15);
+	fill(map, SIZE, 0, NEWER);
+	reached("stored");
+	_exit(0);
+}
+
+/* Behind the end there is nothing to stage: SIGBUS, until one of them makes the file longer. */
+static void eager__mapping_longer_than_file(void **state)
+{
+	pid_t grows, watches;
+
+	(void)state;
+	make_file("data", END);
+	be_eager();
+	grows = partner("grows_file");
+	watches = partner("watches_file");
+	must_end_well(watches);
+	must_end_well(grows);
+	assert_int_equal(file_size("data"), SIZE);
+	assert_reaches_file("data", 0, SIZE, NEWER);
+}
+
 static const struct test cases[] = {
 	TEST(join__a_mapping_shows_memory),
 	TEST(join__mapped_without_access),
@@ -874,6 +963,7 @@ static const struct test cases[] = {
 	TEST(eager__ranks_spin_on_flags),
 	TEST(eager__one_is_killed_in_the_middle),
 	TEST(eager__other_files_are_left_alone),
+	TEST(eager__mapping_longer_than_file),
 	{ 0 },
 };
 
@@ -905,6 +995,8 @@ static const struct test parts[] = {
 	PART(overlaps),
 	PART(mpi_rank),
 	PART(dies_in_the_middle),
+	PART(grows_file),
+	PART(watches_file),
 	{ 0 },
 };
 
