@@ -201,6 +201,194 @@ static void kept_mapping__overwritten(void **state)
 	io_uring_queue_exit(&s.ring);
 }
 
+/* ---- the heap ---- */
+
+static unsigned char *after_the_heap(void)
+{
+	const uintptr_t page = page_size();
+
+	return (unsigned char *)(((uintptr_t)sbrk(0) + page - 1) & ~(page - 1));
+}
+
+/* The heap grows over what was unmapped unseen. Nothing that is done with the records of what
+ * stood there may touch it: not msync(), not a staging elsewhere, not giving back. */
+static void brk__over_unmapped(void **state)
+{
+	struct io_uring ring;
+	unsigned char *heap, *map, *more, *end;
+	int fd;
+
+	(void)state;
+	make_file("data", SIZE);
+	make_file("other", SIZE);
+	fd = open_file("data", O_RDWR);
+	more = map_file("other", SIZE);
+	ring_init(&ring);
+	/* malloc() may still move the end a little. */
+	heap = after_the_heap() + 64 * page_size();
+	map = mmap(heap, SIZE, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_FIXED_NOREPLACE, fd, 0);
+	if (map != heap)
+		skip_test("cannot: the heap has a neighbour");
+	must_stage(register_one(&ring, map, SIZE));
+	device_writes(&ring, map, SIZE, 0);
+	assert_int_equal(io_uring_unregister_buffers(&ring), 0);
+	assert_int_equal(inline_call(SYS_munmap, (long)map, SIZE, 0, 0, 0, 0), 0);
+	end = sbrk(0);
+	assert_true(end <= map);
+	assert_ptr_equal(sbrk(map + SIZE - end), end);
+	memset(map, 0xee, SIZE);
+	assert_int_equal(msync(map, SIZE, MS_SYNC), 0);
+	assert_int_equal(register_one(&ring, more, SIZE), 0);
+	device_writes(&ring, more, SIZE, 0);
+	if (with_shim())
+		(void)pinstage_release(map, SIZE);
+	assert_int_equal(ftruncate(fd, SIZE / 2), 0);
+	assert_int_equal(ftruncate(fd, SIZE), 0);
+	for (size_t i = 0; i < SIZE; i++)
+		assert_int_equal(map[i], 0xee);
+	assert_reaches_file("data", 0, SIZE / 2, DEVICE);
+	assert_int_equal(tool("filetool", "zero", path_of("data"), "131072", "131072"), 0);
+	assert_int_equal(munmap(more, SIZE), 0);
+	assert_in_file("other", 0, SIZE, DEVICE);
+	/* It is the heap's: a pin of it is nobody's concern. */
+	assert_int_equal(io_uring_unregister_buffers(&ring), 0);
+	assert_int_equal(register_one(&ring, map, SIZE), 0);
+	device_writes(&ring, map, SIZE, 0);
+	assert_content(map, SIZE, 0, DEVICE);
+	io_uring_queue_exit(&ring);
+	close(fd);
+}
+
+/* ---- properties of a mapping ---- */
+
+static sigjmp_buf before_fault;
+
+static void on_fault(int sig)
+{
+	(void)sig;
+	siglongjmp(before_fault, 1);
+}
+
+static bool stores(volatile unsigned char *at, unsigned char byte)
+{
+	struct sigaction action = { .sa_handler = on_fault }, before;
+	volatile bool stored = false;
+
+	sigaction(SIGSEGV, &action, &before);
+	if (sigsetjmp(before_fault, 1) == 0) {
+		*at = byte;
+		stored = true;
+	}
+	sigaction(SIGSEGV, &before, NULL);
+	return stored;
+}
+
+/* What was protected unseen stays so when the file's own mapping stands there again. */
+static void mprotect__unseen(void **state)
+{
+	struct staged s;
+
+	(void)state;
+	must_stage(open_and_stage(&s));
+	device_writes(&s.ring, s.map, SIZE, 0);
+	assert_int_equal(io_uring_unregister_buffers(&s.ring), 0);
+	assert_int_equal(inline_call(SYS_mprotect, (long)s.map, SIZE, PROT_READ, 0, 0, 0), 0);
+	assert_false(stores(s.map, 1));
+	assert_int_equal(msync(s.map, SIZE, MS_SYNC), 0);
+	assert_in_file("data", 0, SIZE, DEVICE);
+	if (with_shim() && kernel_refuses()) {
+		assert_int_equal(pinstage_release(s.map, SIZE), 0);
+		assert_int_equal(pinstage_query(s.map, SIZE), PINSTAGE_NATIVE);
+	}
+	assert_false(stores(s.map, 1));
+	assert_content(s.map, SIZE, 0, DEVICE);
+	/* And the other way round. */
+	assert_int_equal(
+		inline_call(SYS_mprotect, (long)s.map, SIZE, PROT_READ | PROT_WRITE, 0, 0, 0),
+		0);
+	assert_int_equal(register_one(&s.ring, s.map, SIZE), 0);
+	fill(s.map, SIZE, 0, NEW);
+	assert_int_equal(munmap(s.map, SIZE), 0);
+	assert_in_file("data", 0, SIZE, NEW);
+	io_uring_queue_exit(&s.ring);
+}
+
+/* Before it is staged, in part: that part cannot be pinned, by nobody's records. */
+static void mprotect__unseen_before_registering(void **state)
+{
+	struct staged s;
+
+	(void)state;
+	make_file("data", SIZE);
+	ring_init(&s.ring);
+	s.fd = open_file("data", O_RDWR);
+	s.map = map_fd(s.fd, SIZE, 0);
+	assert_int_equal(inline_call(SYS_mprotect, (long)(s.map + SIZE / 2), SIZE / 2,
+				     PROT_READ, 0, 0, 0),
+			 0);
+	assert_int_equal(register_one(&s.ring, s.map, SIZE), -EFAULT);
+	assert_false(stores(s.map + SIZE / 2, 1));
+	must_stage(register_one(&s.ring, s.map, SIZE / 2));
+	assert_false(stores(s.map + SIZE / 2, 1));
+	device_writes(&s.ring, s.map, SIZE / 2, 0);
+	assert_int_equal(munmap(s.map, SIZE), 0);
+	assert_in_file("data", 0, SIZE / 2, DEVICE);
+	assert_in_file("data", SIZE / 2, SIZE / 2, OLD);
+	io_uring_queue_exit(&s.ring);
+}
+
+/* A child in which the range is not mapped. */
+static int child_without(unsigned char *map)
+{
+	pid_t pid = fork();
+
+	assert_true(pid >= 0);
+	if (pid == 0) {
+		errno = 0;
+		if (stores(map, 1) || stores(map + SIZE - 1, 1))
+			_exit(10);
+		if (msync(map, SIZE, MS_SYNC) != -1 || errno != ENOMEM)
+			_exit(11);
+		/* Something of its own there. */
+		if (anonymous_at(map, SIZE) != map)
+			_exit(12);
+		memset(map, 0xee, SIZE);
+		if (with_shim())
+			(void)pinstage_release(map, SIZE);
+		for (size_t i = 0; i < SIZE; i++)
+			if (map[i] != 0xee)
+				_exit(13);
+		exit(0);
+	}
+	return wait_for(pid);
+}
+
+/* What was kept from children unseen is not in them, and not looked for there. */
+static void dontfork__unseen(void **state)
+{
+	struct staged s;
+
+	(void)state;
+	must_stage(open_and_stage(&s));
+	device_writes(&s.ring, s.map, SIZE, 0);
+	assert_int_equal(io_uring_unregister_buffers(&s.ring), 0);
+	assert_int_equal(inline_call(SYS_madvise, (long)s.map, SIZE, MADV_DONTFORK, 0, 0, 0),
+			 0);
+	assert_int_equal(child_without(s.map), 0);
+	assert_content(s.map, SIZE, 0, DEVICE);
+	fill(s.map, SIZE, 0, NEW);
+	assert_int_equal(msync(s.map, SIZE, MS_SYNC), 0);
+	assert_in_file("data", 0, SIZE, NEW);
+	if (with_shim() && kernel_refuses()) {
+		assert_int_equal(pinstage_release(s.map, SIZE), 0);
+		assert_int_equal(pinstage_query(s.map, SIZE), PINSTAGE_NATIVE);
+	}
+	fill(s.map, SIZE, 0, NEWER);
+	assert_int_equal(munmap(s.map, SIZE), 0);
+	assert_in_file("data", 0, SIZE, NEWER);
+	io_uring_queue_exit(&s.ring);
+}
+
 /* Through libc's syscall() the hooks do see it. */
 static void syscall__is_seen(void **state)
 {
@@ -355,6 +543,10 @@ int main(int argc, char **argv)
 		TEST(mmap__unseen_over_part),
 		TEST(mmap__unseen_of_same_file),
 		TEST(kept_mapping__overwritten),
+		TEST(brk__over_unmapped),
+		TEST(mprotect__unseen),
+		TEST(mprotect__unseen_before_registering),
+		TEST(dontfork__unseen),
 		TEST(syscall__is_seen),
 		TEST(clone__without_atfork_handlers),
 		TEST(clone__by_libc),
