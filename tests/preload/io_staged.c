@@ -3,12 +3,21 @@
  * what it costs the calls on other files. */
 #include "alike.h"
 
+#include <linux/fs.h>
 #include <pthread.h>
+#include <sched.h>
 #include <stdatomic.h>
+#include <sys/ioctl.h>
+#include <sys/mount.h>
 #include <sys/ptrace.h>
 #include <sys/resource.h>
 #include <sys/sendfile.h>
 #include <sys/uio.h>
+
+ssize_t __read_chk(int fd, void *buf, size_t n, size_t room);
+ssize_t __pread_chk(int fd, void *buf, size_t n, off_t off, size_t room);
+int __open_2(const char *path, int flags);
+int __openat_2(int dir, const char *path, int flags);
 
 static unsigned char buf[2][64 * KIB] __attribute__((aligned(65536)));
 
@@ -344,6 +353,150 @@ static void other_files__cost_no_lock(void **state)
 	alike_end();
 }
 
+/* ---- nothing is staged ---- */
+
+static struct {
+	int fd, other, dir, pipe[2];
+	const char *path;
+	int times;
+} quiet;
+
+#define IOV (&(struct iovec){ buf[0], 100 })
+
+/* Each name of an input, output or shape of a file, and the system calls that libc makes for
+ * it. What a call gives is not looked at. */
+#define QUIET(X)                                                                            \
+	X(read, 1, read(quiet.fd, buf[0], 100))                                             \
+	X(pread, 1, pread(quiet.fd, buf[0], 100, 0))                                        \
+	X(readv, 1, readv(quiet.fd, IOV, 1))                                                \
+	X(preadv, 1, preadv(quiet.fd, IOV, 1, 0))                                           \
+	X(preadv2, 1, preadv2(quiet.fd, IOV, 1, 0, 0))                                      \
+	X(read_chk, 1, __read_chk(quiet.fd, buf[0], 100, 100))                              \
+	X(pread_chk, 1, __pread_chk(quiet.fd, buf[0], 100, 0, 100))                         \
+	X(lseek, 1, lseek(quiet.fd, 0, SEEK_SET))                                           \
+	X(lseek_data, 1, lseek(quiet.fd, 0, SEEK_DATA))                                     \
+	X(ioctl, 1, ioctl(quiet.fd, FIGETBSZ, (int *)(void *)buf[0]))                       \
+	X(clone, 1, ioctl(quiet.fd, FICLONE, quiet.other))                                  \
+	X(write, 1, write(quiet.fd, buf[0], 100))                                           \
+	X(pwrite, 1, pwrite(quiet.fd, buf[0], 100, 0))                                      \
+	X(writev, 1, writev(quiet.fd, IOV, 1))                                              \
+	X(pwritev, 1, pwritev(quiet.fd, IOV, 1, 0))                                         \
+	X(pwritev2, 1, pwritev2(quiet.fd, IOV, 1, 0, 0))                                    \
+	X(ftruncate, 1, ftruncate(quiet.fd, SIZE))                                          \
+	X(truncate, 1, truncate(quiet.path, SIZE))                                          \
+	X(fallocate, 1, fallocate(quiet.fd, 0, 0, 100))                                     \
+	X(posix_fallocate, 1, posix_fallocate(quiet.fd, 0, 100))                            \
+	X(copy_file_range, 1,                                                               \
+	  copy_file_range(quiet.other, &(off_t){ 0 }, quiet.fd, &(off_t){ 0 }, 100, 0))     \
+	X(sendfile, 1, sendfile(quiet.fd, quiet.other, &(off_t){ 0 }, 100))                 \
+	X(splice, 1, splice(quiet.pipe[0], NULL, quiet.fd, NULL, 100, SPLICE_F_NONBLOCK))   \
+	X(open, 2, close(open(quiet.path, O_RDWR | O_CLOEXEC)))                             \
+	X(open_trunc, 2, close(open(quiet.path, O_RDWR | O_TRUNC | O_CLOEXEC)))             \
+	X(openat, 2, close(openat(quiet.dir, "quiet", O_RDWR | O_CLOEXEC)))                 \
+	X(openat_trunc, 2, close(openat(quiet.dir, "quiet", O_RDWR | O_TRUNC | O_CLOEXEC))) \
+	X(creat, 2, close(creat(quiet.path, 0600)))                                         \
+	X(open_2, 2, close(__open_2(quiet.path, O_RDWR | O_TRUNC | O_CLOEXEC)))             \
+	X(openat_2, 2, close(__openat_2(quiet.dir, "quiet", O_RDWR | O_TRUNC | O_CLOEXEC))) \
+	X(dup2, 1, dup2(quiet.fd, quiet.other))                                             \
+	X(dup3, 1, dup3(quiet.fd, quiet.other, O_CLOEXEC))                                  \
+	X(close_range, 1, close_range(600, 700, 0))                                         \
+	X(fsync, 1, fsync(quiet.fd))                                                        \
+	X(fdatasync, 1, fdatasync(quiet.fd))                                                \
+	X(sync_file_range, 1, sync_file_range(quiet.fd, 0, 100, SYNC_FILE_RANGE_WRITE))     \
+	X(syncfs, 1, syncfs(quiet.fd))
+
+#define QUIET_FUNCTION(name, calls, call)             \
+	static void quiet_##name(int unused)          \
+	{                                             \
+		(void)unused;                         \
+		for (int i = 0; i < quiet.times; i++) \
+			(void)!(call);                \
+	}
+QUIET(QUIET_FUNCTION)
+
+static const struct {
+	const char *name;
+	unsigned calls;
+	void (*make)(int unused);
+} quiet_calls[] = {
+#define QUIET_ROW(name, calls, call) { #name, calls, quiet_##name },
+	QUIET(QUIET_ROW)
+};
+
+/* Of one more call than before, in a child: the first ones may do what is done once there. */
+static unsigned calls_of_one(void (*make)(int unused))
+{
+	unsigned before;
+
+	quiet.times = 2;
+	before = system_calls(make, -1);
+	quiet.times = 3;
+	return system_calls(make, -1) - before;
+}
+
+static void part_pays_nothing(void **state)
+{
+	bool costs = false;
+	unsigned calls;
+
+	(void)state;
+	quiet.path = path_of("quiet");
+	quiet.fd = open_file("quiet", O_RDWR);
+	quiet.other = open_file("other", O_RDWR);
+	quiet.dir = open(test_dir(), O_PATH | O_DIRECTORY | O_CLOEXEC);
+	assert_int_equal(pipe(quiet.pipe), 0);
+	for (int mapped = 0; mapped < 2; mapped++) {
+		for (size_t i = 0; i < ARRAY_SIZE(quiet_calls); i++) {
+			calls = calls_of_one(quiet_calls[i].make);
+			if (calls == quiet_calls[i].calls)
+				continue;
+			print_error("%s%s: %u system calls, not %u\n", quiet_calls[i].name,
+				    mapped ? " of a mapped file" : "", calls,
+				    quiet_calls[i].calls);
+			costs = true;
+		}
+		map_fd(quiet.fd, SIZE, 0);
+	}
+	_exit(costs ? 1 : 0);
+}
+
+static bool write_all(const char *path, const char *text)
+{
+	const int fd = open(path, O_WRONLY | O_CLOEXEC);
+	const bool written = fd >= 0 && write(fd, text, strlen(text)) == (ssize_t)strlen(text);
+
+	close(fd);
+	return written;
+}
+
+/* Where nobody finds the keeper of the other tests: they have files staged, and what a process
+ * finds staged by others makes it look at each descriptor. */
+static bool go_where_no_keeper_is(void)
+{
+	const unsigned uid = geteuid();
+	char ids[32];
+
+	if (uid && unshare(CLONE_NEWUSER) < 0)
+		return false;
+	snprintf(ids, sizeof(ids), "%u %u 1", uid, uid);
+	if (uid && !write_all("/proc/self/uid_map", ids))
+		return false;
+	return unshare(CLONE_NEWNS) == 0 &&
+	       mount("none", "/", NULL, MS_REC | MS_PRIVATE, NULL) == 0 &&
+	       mount("tmpfs", "/run", "tmpfs", 0, "mode=755") == 0;
+}
+
+/* What no program pays for that has nothing staged, whether it maps files or not. */
+static void nothing_staged__costs_no_call(void **state)
+{
+	(void)state;
+	make_file("quiet", SIZE);
+	make_file("other", SIZE);
+	if (with_shim() && !go_where_no_keeper_is())
+		skip_test("cannot: this kernel has no name spaces for us");
+	assert_int_equal(run_part("pays_nothing"), 0);
+}
+
 int main(int argc, char **argv)
 {
 	static const struct test cases[] = {
@@ -353,8 +506,14 @@ int main(int argc, char **argv)
 		TEST(limit__of_a_staged_file),
 		TEST(writers__at_once),
 		TEST(other_files__cost_no_lock),
+		TEST(nothing_staged__costs_no_call),
 		{ 0 },
 	};
 
-	return test_main(argc, argv, cases, NULL);
+	static const struct test parts[] = {
+		{ .name = "pays_nothing", .run = part_pays_nothing },
+		{ 0 },
+	};
+
+	return test_main(argc, argv, cases, parts);
 }
