@@ -10,15 +10,18 @@
 
 #define RETRY_ERROR_MOST_MS 60000
 
+#define SMALL_BYTES (64UL << 10)
+
 /* First, because a page that both changed is overwritten. A client that waits has its own part
- * merged, and that, too, takes at most one part in a hundred of a processor. */
+ * merged, and that, too, takes at most one part in a hundred of a processor; but a few pages
+ * always, which the client is about to change in part. */
 static void merge(struct stage *s, uint64_t off, uint64_t len)
 {
 	const bool everything = off == 0 && len == UINT64_MAX;
 	const uint64_t begun = now_ms();
 	enum touched how;
 
-	if (!s->gently && begun < s->merge_next)
+	if (!s->gently && len > SMALL_BYTES && begun < s->merge_next)
 		return;
 	pthread_mutex_lock(&keeper.lock);
 	how = s->touched;

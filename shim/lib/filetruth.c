@@ -58,6 +58,17 @@ void file_before_read(int fd, size_t n, off_t off)
 	errno = saved;
 }
 
+void file_meet(struct inode_key key, uint64_t at)
+{
+	const uint64_t first = page_down(at);
+	struct file *f = at % page_size() ? space_file(key, false) : NULL;
+	int saved = errno;
+
+	if (f && segment_find(f, first, at))
+		(void)sync_file(key, first, first + page_size(), false);
+	errno = saved;
+}
+
 /* False if the program unmapped what it wrote from. */
 static bool write_memory(const struct segment *s, uint64_t off, const char *from, size_t len)
 {

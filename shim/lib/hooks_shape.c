@@ -112,6 +112,7 @@ static int cut_staged(const struct change *c, struct inode_key key, uint64_t siz
 	join_visit(&v);
 	if (size < before)
 		(void)retire_from(key, size);
+	file_meet(key, MIN(size, before));
 	errno = saved;
 	ret = make_alone(c, key);
 	saved = errno;
@@ -213,6 +214,7 @@ static int cut_named(const struct change *c, struct inode_key key)
 		join_visit(&v);
 		if (size < before)
 			(void)retire_from(key, size);
+		file_meet(key, MIN(size, before));
 	}
 	errno = saved;
 	ret = make_alone(c, key);
@@ -423,6 +425,11 @@ static int allocate_staged(const struct change *c, struct inode_key key, bool ze
 	v = visit(c, key, page_down(MIN(before, (uint64_t)c->off)),
 		  zero ? (uint64_t)c->off + (uint64_t)c->len : page_up(before));
 	join_visit(&v);
+	file_meet(key, before);
+	if (zero) {
+		file_meet(key, (uint64_t)c->off);
+		file_meet(key, (uint64_t)c->off + (uint64_t)c->len);
+	}
 	errno = saved;
 	ret = make_alone(c, key);
 	saved = errno;

@@ -208,6 +208,93 @@ static void io_submit__direct_reaches_memory_that_changes(void **state)
 	written_by_io_submit(O_DIRECT, true);
 }
 
+/*
+ * An outsider writes to a page that is clean in memory, and at once the program changes another
+ * part of it by a call: both are there. After a cut by somebody else no pass is due for a
+ * moment.
+ */
+enum { THEIRS = 5000, STEPS = 10 };
+
+static void outsider_then(bool cut, void (*change)(int fd), const char *name)
+{
+	static unsigned char theirs[THEIRS];
+	struct io_uring ring;
+	unsigned char *map;
+	char size[16];
+	int fd;
+
+	needs_setting("PINSTAGE_SYNC_INTERVAL", "1", name);
+	make_file("data", SIZE);
+	map = map_file("data", SIZE);
+	fd = open_file("data", O_RDWR);
+	ring_init(&ring);
+	must_stage(register_one(&ring, map, SIZE));
+	snprintf(size, sizeof(size), "%d", THEIRS);
+	for (unsigned i = 0; i < STEPS; i++) {
+		assert_int_equal(ftruncate(fd, SIZE), 0);
+		fill(map, SIZE, 0, NEW);
+		assert_int_equal(msync(map, SIZE, MS_SYNC), 0);
+		if (cut)
+			assert_int_equal(tool("filetool", "truncate", path_of("data"), size),
+					 0);
+		fill(theirs, THEIRS, 0, OTHER + i);
+		assert_int_equal(syscall(SYS_pwrite64, fd, theirs, THEIRS, 0), THEIRS);
+		change(fd);
+		must_show(map, 0, THEIRS, OTHER + i);
+		assert_int_equal(msync(map, SIZE, MS_SYNC), 0);
+		assert_in_file("data", 0, THEIRS, OTHER + i);
+	}
+	io_uring_queue_exit(&ring);
+	close(fd);
+}
+
+static void by_ftruncate(int fd)
+{
+	assert_int_equal(ftruncate(fd, SIZE), 0);
+}
+
+static void by_truncate(int fd)
+{
+	(void)fd;
+	assert_int_equal(truncate(path_of("data"), SIZE), 0);
+}
+
+static void by_posix_fallocate(int fd)
+{
+	assert_int_equal(posix_fallocate(fd, 0, SIZE), 0);
+}
+
+static void by_pwrite_at_the_end(int fd)
+{
+	assert_int_equal(pwrite(fd, "x", 1, SIZE - 1), 1);
+}
+
+static void by_pwrite(int fd)
+{
+	assert_int_equal(pwrite(fd, "xyz", 3, 7000), 3);
+}
+
+static void by_punching(int fd)
+{
+	const int mode = FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE;
+
+	assert_int_equal(fallocate(fd, mode, 6000, 100), 0);
+}
+
+#define OUTSIDER_THEN(name, cut, change)                \
+	static void outsider__then_##name(void **state) \
+	{                                               \
+		(void)state;                            \
+		outsider_then(cut, change, __func__);   \
+	}
+
+OUTSIDER_THEN(ftruncate, true, by_ftruncate)
+OUTSIDER_THEN(truncate, true, by_truncate)
+OUTSIDER_THEN(posix_fallocate, true, by_posix_fallocate)
+OUTSIDER_THEN(pwrite_at_the_end, true, by_pwrite_at_the_end)
+OUTSIDER_THEN(pwrite, false, by_pwrite)
+OUTSIDER_THEN(punching, false, by_punching)
+
 /* The end of the file lies in the last page; what memory has behind it is the program's. */
 static void outsider__a_write_before_the_end(void **state)
 {
@@ -430,6 +517,12 @@ static const struct test cases[] = {
 	TEST(io_submit__reaches_memory),
 	TEST(io_submit__direct_reaches_memory),
 	TEST(io_submit__direct_reaches_memory_that_changes),
+	TEST(outsider__then_ftruncate),
+	TEST(outsider__then_truncate),
+	TEST(outsider__then_posix_fallocate),
+	TEST(outsider__then_pwrite_at_the_end),
+	TEST(outsider__then_pwrite),
+	TEST(outsider__then_punching),
 	TEST(outsider__a_write_before_the_end),
 	TEST(outsider__destroys_no_concurrent_store),
 	TEST(outsider__a_page_that_both_changed_keeps_memory),
