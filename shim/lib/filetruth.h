@@ -53,9 +53,9 @@ void file_before_read(int fd, size_t n, off_t off);
 size_t file_total(const struct iovec *iov, int n);
 
 /*
- * The page at `at`, if that is not where it begins: what others wrote to it is brought to memory
- * before memory is changed in part, which from then on wins. Before each call that changes the
- * file from or up to there. Lock held.
+ * The page at `at`, if that is not where it begins: what others wrote to it is brought to
+ * memory before memory is changed in part, which from then on wins. Before each call that
+ * changes the file from or up to there. Lock held.
  */
 void file_meet(struct inode_key key, uint64_t at);
 
