@@ -81,6 +81,16 @@ int within_file(const struct stage *s, uint64_t off, uint64_t len)
 	return off + len > page_up((uint64_t)st.st_size) ? -EFAULT : 0;
 }
 
+static bool is_taken(struct stage *s, uint64_t off, uint64_t len)
+{
+	bool taken;
+
+	pthread_mutex_lock(&keeper.lock);
+	taken = segment_overlapping(s, off, len) != NULL;
+	pthread_mutex_unlock(&keeper.lock);
+	return taken;
+}
+
 int do_stage(struct stage *s, struct job *j, struct segment **ret)
 {
 	struct client *c = j->from->client;
@@ -105,12 +115,13 @@ int do_stage(struct stage *s, struct job *j, struct segment **ret)
 	err = within_file(s, m->off, m->len);
 	if (err)
 		return refuse(m, err == -EFAULT ? REASON_PAST_EOF : REASON_BAD_RANGE, err);
+	/* First: who was faster maps the file for a moment until the memory shows there. */
+	if (is_taken(s, m->off, m->len))
+		return refuse(m, REASON_STAGED_ELSEWHERE, -EBUSY);
 	if (mapped_elsewhere(s, m->off, m->len, j->from->pid))
 		return refuse(m, REASON_IN_USE, -EUSERS);
 	pthread_mutex_lock(&keeper.lock);
-	if (segment_overlapping(s, m->off, m->len))
-		err = refuse(m, REASON_STAGED_ELSEWHERE, -EBUSY);
-	else if (m->len > budget_left(c))
+	if (m->len > budget_left(c))
 		err = refuse(m, REASON_BUDGET, -ENOMEM);
 	else
 		keeper.staged += m->len;
