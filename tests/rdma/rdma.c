@@ -29,17 +29,17 @@ static unsigned char *start(size_t size)
 
 /* Registers the range, or ends the case where the kernel alone refuses. The peer comes after
  * that: without the shim there is nothing for it to do. */
-#define must_register(mr, call)                        \
-	do {                                           \
-		device_open();                         \
-		mr = call;                             \
-		must_stage(result(mr));                \
-		assert_int_equal(ibv_dereg_mr(mr), 0); \
-		ibv_dealloc_pd(me.pd);                 \
-		ibv_close_device(me.context);          \
-		pair_open();                           \
-		mr = call;                             \
-		assert_non_null(mr);                   \
+#define must_register(mr, call)                                    \
+	do {                                                       \
+		device_open();                                     \
+		mr = call;                                         \
+		must_stage(result(mr));                            \
+		assert_int_equal(ibv_dereg_mr(mr), 0);             \
+		assert_int_equal(ibv_dealloc_pd(me.pd), 0);        \
+		assert_int_equal(ibv_close_device(me.context), 0); \
+		pair_open();                                       \
+		mr = call;                                         \
+		assert_non_null(mr);                               \
 	} while (0)
 
 static void finish(unsigned char *map, size_t size)
@@ -135,15 +135,18 @@ static void rdma_reg__messages_read_write(void **state)
 	assert_in_file("data", 0, SIZE, DEVICE);
 }
 
+/* One of pair.h's. */
+typedef void operation(struct ibv_mr *mr, size_t at, size_t len, uint64_t offset,
+		       unsigned seed);
+
 /* One byte to a MiB, at addresses that are aligned to nothing. */
-static void write__sizes_unaligned(void **state)
+static void sizes_unaligned(operation *to, operation *from)
 {
 	static const size_t sizes[] = { 1, 7, 4095, 4096, 4097, 65549, MIB };
 	const size_t total = 2 * MIB;
 	unsigned char *map = start(total);
 	struct ibv_mr *mr;
 
-	(void)state;
 	for (size_t i = 0; i < ARRAY_SIZE(sizes); i++) {
 		const size_t at = 4093 * (i + 1), len = sizes[i];
 
@@ -152,8 +155,8 @@ static void write__sizes_unaligned(void **state)
 		else
 			mr = ibv_reg_mr(me.pd, map + at, len, ALL_ACCESS);
 		assert_non_null(mr);
-		peer_writes(mr, 0, len, at, DEVICE);
-		peer_reads(mr, 0, len, at, DEVICE);
+		to(mr, 0, len, at, DEVICE);
+		from(mr, 0, len, at, DEVICE);
 		assert_int_equal(ibv_dereg_mr(mr), 0);
 		assert_int_equal(msync(map, total, MS_SYNC), 0);
 		assert_in_file("data", (off_t)at, len, DEVICE);
@@ -163,20 +166,35 @@ static void write__sizes_unaligned(void **state)
 	finish(map, total);
 }
 
-static void write__64_mib(void **state)
+static void write__sizes_unaligned(void **state)
 {
-	const size_t size = 64 * MIB;
+	(void)state;
+	sizes_unaligned(peer_writes, peer_reads);
+}
+
+static void send__sizes_unaligned(void **state)
+{
+	(void)state;
+	sizes_unaligned(peer_sends, peer_receives);
+}
+
+static void write_and_send__64_mib_unaligned(void **state)
+{
+	const size_t size = 64 * MIB, at = 4093, total = size + 8192;
 	unsigned char *map;
 	struct ibv_mr *mr;
 
 	(void)state;
-	make_sparse("data", size);
-	map = map_file("data", size);
-	must_register(mr, ibv_reg_mr(me.pd, map, size, ALL_ACCESS));
-	peer_writes(mr, 0, size, 0, DEVICE);
+	make_sparse("data", total);
+	map = map_file("data", total);
+	must_register(mr, ibv_reg_mr(me.pd, map + at, size, ALL_ACCESS));
+	peer_writes(mr, 0, size, at, DEVICE);
+	assert_content(map + at, size, at, DEVICE);
+	peer_sends(mr, 0, size, at, NEW);
+	peer_receives(mr, 0, size, at, NEW);
 	assert_int_equal(ibv_dereg_mr(mr), 0);
-	finish(map, size);
-	assert_in_file("data", 0, size, DEVICE);
+	finish(map, total);
+	assert_in_file("data", (off_t)at, size, NEW);
 }
 
 static uint64_t counter_in_file(size_t at)
@@ -281,6 +299,44 @@ static void two_mappings__one_file(void **state)
 	finish(map, SIZE);
 	assert_in_file("data", 0, SIZE / 2, DEVICE);
 	assert_in_file("data", SIZE / 2, SIZE / 2, NEW);
+}
+
+/* It stays while an MR is left, of whatever memory. */
+static void dealloc_pd__with_an_mr_left(void **state)
+{
+	unsigned char *map = start(SIZE), *anonymous = malloc(SIZE);
+	struct ibv_mr *mr;
+
+	(void)state;
+	device_open();
+	mr = ibv_reg_mr(me.pd, anonymous, SIZE, ALL_ACCESS);
+	assert_non_null(mr);
+	assert_int_equal(ibv_dealloc_pd(me.pd), EBUSY);
+	assert_int_equal(ibv_dereg_mr(mr), 0);
+	assert_int_equal(ibv_dealloc_pd(me.pd), 0);
+	assert_int_equal(ibv_close_device(me.context), 0);
+	free(anonymous);
+
+	must_register(mr, ibv_reg_mr(me.pd, map, SIZE, ALL_ACCESS));
+	peer_writes(mr, 0, SIZE, 0, DEVICE);
+	assert_int_equal(ibv_dealloc_pd(me.pd), EBUSY);
+	peer_reads(mr, 0, SIZE, 0, DEVICE);
+	peer_writes(mr, 0, SIZE / 2, 0, NEW);
+	pair_close(); /* now it is the MR alone that holds it */
+	assert_int_equal(ibv_dealloc_pd(me.pd), EBUSY);
+	assert_content(map, SIZE / 2, 0, NEW);
+	assert_content(map + SIZE / 2, SIZE / 2, SIZE / 2, DEVICE);
+	fill(map + SIZE - SIZE / 4, SIZE / 4, SIZE - SIZE / 4, NEWER);
+	assert_int_equal(msync(map, SIZE, MS_SYNC), 0);
+	assert_in_file("data", SIZE - SIZE / 4, SIZE / 4, NEWER);
+	assert_int_equal(ibv_dereg_mr(mr), 0);
+	assert_int_equal(ibv_dealloc_pd(me.pd), 0);
+	assert_int_equal(ibv_close_device(me.context), 0);
+	assert_int_equal(munmap(map, SIZE), 0);
+	assert_int_equal(log_lines("event=refuse"), 0);
+	assert_in_file("data", 0, SIZE / 2, NEW);
+	assert_in_file("data", SIZE / 2, SIZE / 4, DEVICE);
+	assert_in_file("data", SIZE - SIZE / 4, SIZE / 4, NEWER);
 }
 
 static void close_device__with_mrs_left(void **state)
@@ -484,11 +540,13 @@ int main(int argc, char **argv)
 		TEST(reg_mr_iova__other_address),
 		TEST(rdma_reg__messages_read_write),
 		TEST(write__sizes_unaligned),
-		TEST(write__64_mib),
+		TEST(send__sizes_unaligned),
+		TEST(write_and_send__64_mib_unaligned),
 		TEST(atomic__counts),
 		TEST(many_mrs__one_mapping),
 		TEST(overlapping_mrs__agree),
 		TEST(two_mappings__one_file),
+		TEST(dealloc_pd__with_an_mr_left),
 		TEST(close_device__with_mrs_left),
 		TEST(killed__with_mrs_left),
 		TEST(read_only_mr__stays_native),
