@@ -29,17 +29,19 @@ static inline bool anything_staged(void)
  * Around a call that changes the file behind fd and is made on the file alone. file_enter()
  * says whether that will do: false if the file is staged, with its key. Otherwise no thread of
  * this process stages the file until file_leave(), which says whether somebody else may have:
- * then memory has to be looked at again. Neither costs a system call where nothing is staged.
+ * then memory has to be looked at again. Neither costs a system call where nothing is staged,
+ * and both together one fstat() where something is.
  */
 static inline bool file_enter(int fd, struct inode_key *ret_key)
 {
+	*ret_key = SYNC_NOT_ASKED;
 	inflight_begin(fd);
 	return likely(!anything_staged()) || sync_fd_enter(fd, ret_key);
 }
 
-static inline bool file_leave(int fd)
+static inline bool file_leave(int fd, struct inode_key key)
 {
-	const bool others = unlikely(anything_staged()) && sync_fd_listed(fd);
+	const bool others = unlikely(anything_staged()) && sync_fd_listed(fd, key);
 
 	inflight_end();
 	return others;

@@ -91,9 +91,9 @@ static __attribute__((noinline)) void after_copy(int out, const off_t *off, ssiz
 }
 
 /* What the original said of a target that nobody had staged when it was called. */
-static inline ssize_t copied(int out, const off_t *off, ssize_t ret)
+static inline ssize_t copied(int out, struct inode_key key, const off_t *off, ssize_t ret)
 {
-	if (unlikely(file_leave(out)) && ret > 0)
+	if (unlikely(file_leave(out, key)) && ret > 0)
 		after_copy(out, off, ret);
 	return ret;
 }
@@ -164,7 +164,7 @@ ssize_t on_copy_file_range(int in, off_t *in_off, int out, off_t *out_off, size_
 	if (unlikely(anything_staged()))
 		before_source(in, in_off, len);
 	if (file_enter(out, &key))
-		return copied(out, out_off,
+		return copied(out, key, out_off,
 			      real.copy_file_range(in, in_off, out, out_off, len, flags));
 	if (!position(in_off, &a) || !position(out_off, &b) || len > (size_t)SSIZE_MAX ||
 	    !copy_allowed(in, in_off, out, out_off, flags))
@@ -191,7 +191,7 @@ ssize_t on_sendfile(int out, int in, off_t *off, size_t n)
 	if (unlikely(anything_staged()))
 		before_source(in, off, n);
 	if (file_enter(out, &key))
-		return copied(out, NULL, real.sendfile(out, in, off, n));
+		return copied(out, key, NULL, real.sendfile(out, in, off, n));
 	if (!position(off, &at) || real.lseek(in, 0, SEEK_CUR) < 0 ||
 	    real.sendfile(out, in, off, 0) < 0)
 		return copied_anyway(out, NULL, real.sendfile(out, in, off, n));
@@ -383,7 +383,7 @@ static ssize_t splice_to_file(int in, loff_t *in_off, int out, off_t *out_off, s
 			return splice_staged(in, out, out_off, len, flags, key);
 		}
 		ret = copied(
-			out, out_off,
+			out, key, out_off,
 			real.splice(in, in_off, out, out_off, len, flags | SPLICE_F_NONBLOCK));
 	} while (ret < 0 && errno == EAGAIN && wait_for_data(in, flags));
 	return ret;
@@ -429,7 +429,7 @@ static int clone_file(int fd, unsigned long request, void *arg, int source,
 		return -1;
 	}
 	ret = real.ioctl(fd, request, arg);
-	if (file_leave(fd) && ret >= 0)
+	if (file_leave(fd, key) && ret >= 0)
 		after_clone(fd, range);
 	return ret;
 }

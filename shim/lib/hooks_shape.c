@@ -127,9 +127,9 @@ static int cut_staged(const struct change *c, struct inode_key key, uint64_t siz
 
 /* What the original said of a file that nobody had staged when it was called: it has changed
  * [off, end), and others may have staged it since. */
-static inline int changed(int fd, uint64_t off, uint64_t end, int ret)
+static inline int changed(int fd, struct inode_key key, uint64_t off, uint64_t end, int ret)
 {
-	if (unlikely(file_leave(fd)) && ret >= 0)
+	if (unlikely(file_leave(fd, key)) && ret >= 0)
 		file_look_again(fd, off, end);
 	return ret;
 }
@@ -146,7 +146,7 @@ int on_ftruncate(int fd, off_t len)
 
 	if (!file_enter(fd, &key))
 		return len < 0 ? real.ftruncate(fd, len) : cut_staged(&c, key, (uint64_t)len);
-	return changed(fd, (uint64_t)len, UINT64_MAX, real.ftruncate(fd, len));
+	return changed(fd, key, (uint64_t)len, UINT64_MAX, real.ftruncate(fd, len));
 }
 
 /* What was cut may be staged all the same, since a moment; and others may have written to it
@@ -460,7 +460,7 @@ int on_fallocate(int fd, int mode, off_t off, off_t len)
 	if (off < 0 || len <= 0 || __builtin_add_overflow((uint64_t)off, (uint64_t)len, &end))
 		return real.fallocate(fd, mode, off, len);
 	if (file_enter(fd, &key))
-		return changed(fd, (uint64_t)off, moves ? UINT64_MAX : end,
+		return changed(fd, key, (uint64_t)off, moves ? UINT64_MAX : end,
 			       real.fallocate(fd, mode, off, len));
 	if (moves)
 		return move_staged(&c, key);
@@ -485,7 +485,7 @@ int on_posix_fallocate(int fd, off_t off, off_t len)
 		return real.posix_fallocate(fd, off, len);
 	if (file_enter(fd, &key)) {
 		ret = real.posix_fallocate(fd, off, len);
-		(void)changed(fd, (uint64_t)off, (uint64_t)off + (uint64_t)len, -ret);
+		(void)changed(fd, key, (uint64_t)off, (uint64_t)off + (uint64_t)len, -ret);
 		return ret;
 	}
 	return -allocate_staged(&c, key, false);

@@ -294,7 +294,7 @@ static ssize_t write_anywhere(const struct writing *w)
 		if (!file_enter(w->fd, &key))
 			return write_staged(w, key);
 		ret = write_to_file(w);
-		others = file_leave(w->fd);
+		others = file_leave(w->fd, key);
 	} while (unlikely(ret < 0 && errno == EFAULT) && file_exchange_between(before));
 	if (unlikely(others))
 		after_write(w, ret);
@@ -311,7 +311,7 @@ static __attribute__((noinline)) ssize_t write_single(int fd, const void *buf, s
 
 	if (done < 0)
 		return write_anywhere(&w);
-	if (file_leave(fd))
+	if (file_leave(fd, SYNC_NOT_ASKED))
 		after_write(&w, done);
 	return done;
 }

@@ -362,8 +362,13 @@ bool sync_fd_enter(int fd, struct inode_key *ret_key)
 
 	for (int tries = 0; !staged && tries < 2; tries++) {
 		inflight_begin(fd);
-		if (fstat(fd, &st) < 0 || !may_be_staged(&st, ret_key))
+		if (fstat(fd, &st) < 0)
 			break;
+		if (!may_be_staged(&st, ret_key)) {
+			if (!S_ISREG(st.st_mode))
+				*ret_key = SYNC_NO_FILE;
+			break;
+		}
 		inflight_end();
 		if (!space_lock(&g)) /* the lock's own thread, or a borrower: not waited for */
 			break;
@@ -376,12 +381,16 @@ bool sync_fd_enter(int fd, struct inode_key *ret_key)
 	return !staged;
 }
 
-bool sync_fd_listed(int fd)
+bool sync_fd_listed(int fd, struct inode_key key)
 {
 	struct stat st;
 	int saved = errno;
-	bool listed = fstat(fd, &st) == 0 && S_ISREG(st.st_mode) &&
-		      board_lists((struct inode_key){ st.st_dev, st.st_ino });
+	bool listed;
+
+	if (key.ino || key.dev)
+		return key.ino && board_lists(key);
+	listed = fstat(fd, &st) == 0 && S_ISREG(st.st_mode) &&
+		 board_lists((struct inode_key){ st.st_dev, st.st_ino });
 
 	errno = saved;
 	return listed;

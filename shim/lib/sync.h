@@ -39,12 +39,17 @@ int sync_files(const dev_t *dev);
 bool sync_fd_staged(int fd, struct inode_key *ret_key);
 
 /* Whether a call on fd that changes the file may be made on the file alone: false if it is
- * staged, ours or others'. If so the call has begun (lib/inflight.h). Costs no less. */
+ * staged, ours or others'. If so the call has begun (lib/inflight.h). Costs no less. *ret_key
+ * is what sync_fd_listed() takes. */
 bool sync_fd_enter(int fd, struct inode_key *ret_key);
 
 /* Whether a descriptor is one of a file that others have staged; ours may count, too. Without
- * the lock, and for calls that have begun. Keeps errno. */
-bool sync_fd_listed(int fd);
+ * the lock, and for calls that have begun: `key` is what sync_fd_enter() said, or that it was
+ * not asked, which costs an fstat(). Keeps errno. */
+bool sync_fd_listed(int fd, struct inode_key key);
+
+#define SYNC_NOT_ASKED ((struct inode_key){ 0 })
+#define SYNC_NO_FILE   ((struct inode_key){ .dev = (dev_t)-1 }) /* no regular one */
 
 /* The same as sync_fd_staged() for what open() with these flags would find at a name. Keeps
  * errno. */
