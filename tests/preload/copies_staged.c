@@ -540,6 +540,11 @@ static void names__that_read(void **state)
 				fail_test("%s: not in memory of %s\n", #call, alike_name[i]); \
 	} while (0)
 
+static void refill(int file, const unsigned char *data)
+{
+	assert_int_equal(pwrite(file, data, 400, 0), 400);
+}
+
 static void names__that_write(void **state)
 {
 	const off_t at = page(3) + 50;
@@ -561,9 +566,8 @@ static void names__that_write(void **state)
 	WRITES(pwritev2(fd, &v, 1, -1, 0));
 	WRITES(pwritev64v2(fd, &v, 1, at, 0));
 	WRITES(pwritev64v2(fd, &v, 1, -1, 0));
-	assert_int_equal(pwrite(other, data, 400, 0), 400);
-	WRITES((pwrite(other, data, 400, 0), sendfile(fd, other, &(off_t){ 0 }, 400)));
-	WRITES((pwrite(other, data, 400, 0), sendfile64(fd, other, &(off64_t){ 0 }, 400)));
+	WRITES((refill(other, data), sendfile(fd, other, &(off_t){ 0 }, 400)));
+	WRITES((refill(other, data), sendfile64(fd, other, &(off64_t){ 0 }, 400)));
 	both((map[page(5)] = 77));
 	assert_int_equal(both(sendfile64(other, fd, &(off64_t){ page(5) }, 1)), 1);
 	for (off_t n = 0; n < 2; n++) {
