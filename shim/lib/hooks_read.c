@@ -1,11 +1,18 @@
 /* SPDX-License-Identifier: MIT */
 /* Reading a file that is staged: what memory has is carried to the file first. */
 #include <limits.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "lib/filetruth.h"
 #include "lib/hooks.h"
+#include "lib/pin.h"
 #include "lib/turn.h"
+
+#ifndef MADV_POPULATE_WRITE
+#define MADV_POPULATE_WRITE 23 /* Linux 5.14 */
+#endif
 
 struct reading {
 	int fd;
@@ -49,6 +56,30 @@ static ssize_t read_brought(const struct reading *r, struct inode_key key, off_t
 	return ret;
 }
 
+/* A fault in the buffers may be another thread's to serve (userfaultfd), who may need the lock:
+ * they are touched before that is taken, as far as the file reaches. */
+static void touch_buffers(const struct reading *r, off_t off)
+{
+	uintptr_t start, end;
+	struct iovec v;
+	struct stat st;
+	size_t left;
+
+	left = fstat(r->fd, &st) == 0 && st.st_size > off ? (size_t)(st.st_size - off) : 0;
+	for (int i = 0; i < r->n && left; i++) {
+		if (r->single)
+			v = *r->iov;
+		else if (!pin_copy_in(&v, r->iov + i, sizeof(v)))
+			return;
+		v.iov_len = MIN(v.iov_len, left);
+		start = page_down((uintptr_t)v.iov_base);
+		end = page_up((uintptr_t)v.iov_base + v.iov_len);
+		if (v.iov_len && end > start)
+			(void)real.madvise((void *)start, end - start, MADV_POPULATE_WRITE);
+		left -= v.iov_len;
+	}
+}
+
 /* At the position, which others must not move between the look at it and the call. What they
  * had time to do while the keeper wrote is looked for again; nobody else waits for that. */
 static ssize_t read_on(const struct reading *r, struct inode_key key)
@@ -59,6 +90,7 @@ static ssize_t read_on(const struct reading *r, struct inode_key key)
 	struct space_guard g;
 	ssize_t ret;
 
+	touch_buffers(r, MAX(off, 0));
 	errno = before;
 	if (!space_lock(&g))
 		return read_brought(r, key, off, err);

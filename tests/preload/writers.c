@@ -7,9 +7,11 @@
 #include "beside.h"
 
 #include <limits.h>
+#include <linux/userfaultfd.h>
 #include <pthread.h>
 #include <sched.h>
 #include <stdatomic.h>
+#include <sys/ioctl.h>
 #include <sys/resource.h>
 #include <sys/syscall.h>
 
@@ -616,6 +618,50 @@ static void preadv2__position_shared_by_threads(void **state)
 	read_by_four(call_preadv2, false);
 }
 
+/* A buffer whose pages another thread fills in, from the staged file itself. */
+static void *serve_faults(void *arg)
+{
+	static unsigned char page[64 * KIB];
+	const size_t size = (size_t)sysconf(_SC_PAGESIZE);
+	const int uffd = *(int *)arg;
+	struct uffd_msg m;
+
+	while (read(uffd, &m, sizeof(m)) == (ssize_t)sizeof(m)) {
+		struct uffdio_copy copy = { .dst = m.arg.pagefault.address & ~(size - 1),
+					    .src = (uintptr_t)page,
+					    .len = size };
+
+		if (pread(fd, page, size, 8192) < 0 || ioctl(uffd, UFFDIO_COPY, &copy) < 0)
+			abort();
+	}
+	return NULL;
+}
+
+static void read__into_memory_that_a_thread_serves(void **state)
+{
+	static int uffd;
+	struct uffdio_api api = { .api = UFFD_API };
+	const size_t size = (size_t)sysconf(_SC_PAGESIZE);
+	struct uffdio_register range = { .mode = UFFDIO_REGISTER_MODE_MISSING };
+	unsigned char *buf;
+	pthread_t thread;
+
+	(void)state;
+	uffd = (int)syscall(SYS_userfaultfd, O_CLOEXEC);
+	if (uffd < 0 || ioctl(uffd, UFFDIO_API, &api) < 0)
+		skip_test("cannot: this kernel has no userfaultfd for us");
+	must_stage(pin_data(128 * KIB));
+	buf = mmap(NULL, 2 * size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	assert_ptr_not_equal(buf, MAP_FAILED);
+	range.range = (struct uffdio_range){ (uintptr_t)buf, 2 * size };
+	assert_int_equal(ioctl(uffd, UFFDIO_REGISTER, &range), 0);
+	assert_int_equal(pthread_create(&thread, NULL, serve_faults, &uffd), 0);
+	fill(map, 128 * KIB, 0, NEW);
+	assert_int_equal(read(fd, buf, size + 100), size + 100);
+	assert_content(buf, size + 100, 0, NEW);
+	unpin_data();
+}
+
 int main(int argc, char **argv)
 {
 	static const struct test cases[] = {
@@ -644,6 +690,7 @@ int main(int argc, char **argv)
 		TEST(read__position_shared_by_children),
 		TEST(readv__position_shared_by_threads),
 		TEST(preadv2__position_shared_by_threads),
+		TEST(read__into_memory_that_a_thread_serves),
 		{ 0 },
 	};
 
