@@ -127,6 +127,7 @@ int on_madvise(void *addr, size_t len, int advice)
  * of the kernel's. */
 int on_posix_madvise(void *addr, size_t len, int advice)
 {
+	const int saved = errno;
 	struct space_guard g;
 	int ret;
 
@@ -136,6 +137,7 @@ int on_posix_madvise(void *addr, size_t len, int advice)
 	if (sticks(advice) && (ret == 0 || ret == ENOMEM))
 		tell_kept((uintptr_t)addr, (uintptr_t)addr + page_up(len), advice);
 	space_unlock(&g);
+	errno = saved;
 	return ret;
 }
 
