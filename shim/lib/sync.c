@@ -105,7 +105,7 @@ static size_t collect(uintptr_t *at, uintptr_t end, struct extent *e)
 /* What shows there though the records do not know: memory of ours that was moved by a system
  * call that no hook saw. */
 struct unseen {
-	uintptr_t start, end;
+	uintptr_t at, end; /* from where on it was not looked at */
 	struct extent *e;
 	size_t n;
 };
@@ -122,23 +122,29 @@ static const struct segment *segment_of(const struct vma *v)
 	return NULL;
 }
 
+/* What lies between the recorded areas. 1: there is no room for more. */
 static int unseen_each(const struct vma *v, const char *path, void *arg)
 {
-	const uintptr_t lo = MAX(v->start, ((struct unseen *)arg)->start);
 	struct unseen *u = arg;
-	const uintptr_t hi = MIN(v->end, u->end);
-	const struct segment *s;
+	const uintptr_t end = MIN(v->end, u->end);
+	const struct segment *s = v->flags & VMA_SHARED ? segment_of(v) : NULL;
+	struct area *a;
+	uintptr_t stop;
 	uint64_t off;
 
 	(void)path;
-	if (areas_first(&space.areas, lo, hi) || !(v->flags & VMA_SHARED))
-		return 0;
-	s = segment_of(v);
-	if (!s)
-		return 0;
-	off = s->off + v->off + (lo - v->start);
-	u->e[u->n++] = (struct extent){ s->file->key, off, off + (hi - lo) };
-	return u->n == BATCH;
+	for (u->at = MAX(v->start, u->at); s && u->at < end; u->at = a ? a->end : end) {
+		a = areas_first(&space.areas, u->at, end);
+		stop = a ? MAX(a->start, u->at) : end;
+		if (stop <= u->at)
+			continue;
+		if (u->n == BATCH)
+			return 1;
+		off = s->off + v->off + (u->at - v->start);
+		u->e[u->n++] = (struct extent){ s->file->key, off, off + (stop - u->at) };
+	}
+	u->at = MAX(u->at, end);
+	return 0;
 }
 
 static bool all_known(uintptr_t start, uintptr_t end)
@@ -151,18 +157,20 @@ static bool all_known(uintptr_t start, uintptr_t end)
 	return start >= end;
 }
 
-/* Lock held. */
-static size_t collect_unseen(uintptr_t start, uintptr_t end, struct extent *e)
+/* As collect(). Lock held. */
+static size_t collect_unseen(uintptr_t *at, uintptr_t end, struct extent *e)
 {
-	struct unseen u = { start, end, e, 0 };
+	struct unseen u = { *at, end, e, 0 };
 	struct scratch scratch;
+	int more = 0;
 	char *buf;
 
-	if (all_known(start, end) || scratch_open(&scratch) < 0)
-		return 0;
-	buf = scratch_get(&scratch, SCAN_BUFFER);
-	(void)vmas_between(start, end, buf, SCAN_BUFFER, unseen_each, &u);
-	scratch_close(&scratch);
+	if (!all_known(*at, end) && scratch_open(&scratch) == 0) {
+		buf = scratch_get(&scratch, SCAN_BUFFER);
+		more = vmas_between(*at, end, buf, SCAN_BUFFER, unseen_each, &u);
+		scratch_close(&scratch);
+	}
+	*at = more == 1 ? u.at : end;
 	return u.n;
 }
 
@@ -177,31 +185,34 @@ static int sync_extents(const struct extent *e, size_t n, unsigned flags, int er
 	return err;
 }
 
-int sync_addresses(uintptr_t addr, size_t len, bool durable)
+static int sync_collected(size_t (*next)(uintptr_t *, uintptr_t, struct extent *), uintptr_t at,
+			  uintptr_t end, unsigned flags, int err)
 {
-	const unsigned flags = durable ? SYNC_DURABLE : 0;
-	uintptr_t at = addr, end = addr + len;
 	struct extent e[BATCH];
 	struct space_guard g;
-	int err = 0;
 	size_t n;
 
-	if (atomic_load_explicit(&space.staged, memory_order_relaxed) == 0 || end < addr)
-		return 0;
-	if (!space_lock(&g))
-		return 0;
-	reconcile_inherited();
-	n = collect_unseen(addr, end, e);
-	space_unlock(&g);
-	err = sync_extents(e, n, flags, 0);
 	while (at < end) {
 		if (!space_lock(&g))
 			return err;
-		n = collect(&at, end, e);
+		reconcile_inherited();
+		n = next(&at, end, e);
 		space_unlock(&g);
 		err = sync_extents(e, n, flags, err);
 	}
 	return err;
+}
+
+int sync_addresses(uintptr_t addr, size_t len, bool durable)
+{
+	const unsigned flags = durable ? SYNC_DURABLE : 0;
+	const uintptr_t end = addr + len;
+	int err;
+
+	if (atomic_load_explicit(&space.staged, memory_order_relaxed) == 0 || end < addr)
+		return 0;
+	err = sync_collected(collect_unseen, addr, end, flags, 0);
+	return sync_collected(collect, addr, end, flags, err);
 }
 
 void sync_before_unmap(uintptr_t start, uintptr_t end)
