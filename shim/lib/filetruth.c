@@ -58,14 +58,25 @@ void file_before_read(int fd, size_t n, off_t off)
 	errno = saved;
 }
 
-void file_meet(struct inode_key key, uint64_t at)
+static void meet(struct inode_key key, uint64_t at)
 {
 	const uint64_t first = page_down(at);
 	struct file *f = at % page_size() ? space_file(key, false) : NULL;
-	int saved = errno;
 
 	if (f && segment_find(f, first, at))
 		(void)sync_file(key, first, first + page_size(), false);
+}
+
+void file_meet(struct inode_key key, uint64_t a, uint64_t b, uint64_t c)
+{
+	int saved = errno;
+
+	meet(key, a);
+	if (page_down(b) != page_down(a) || a % page_size() == 0)
+		meet(key, b);
+	if ((page_down(c) != page_down(a) || a % page_size() == 0) &&
+	    (page_down(c) != page_down(b) || b % page_size() == 0))
+		meet(key, c);
 	errno = saved;
 }
 

@@ -55,11 +55,11 @@ void file_before_read(int fd, size_t n, off_t off);
 size_t file_total(const struct iovec *iov, int n);
 
 /*
- * The page at `at`, if that is not where it begins: what others wrote to it is brought to
+ * The pages that these lie in, not at their beginnings: what others wrote to them is brought to
  * memory before memory is changed in part, which from then on wins. Before each call that
  * changes the file from or up to there. Lock held.
  */
-void file_meet(struct inode_key key, uint64_t at);
+void file_meet(struct inode_key key, uint64_t a, uint64_t b, uint64_t c);
 
 /* The program wrote `left` bytes from these buffers to the file at `off`: so does the memory.
  * Only what the kernel has just read from them is read again. Lock held. */

@@ -313,9 +313,7 @@ static ssize_t splice_part(struct pipe_copy *c, int out, off_t *out_off, size_t 
 	join_visit(&v);
 	if (fstat(out, &st) < 0)
 		st.st_size = INT64_MAX;
-	file_meet(key, v.off);
-	file_meet(key, v.end);
-	file_meet(key, MIN(v.off, (uint64_t)st.st_size));
+	file_meet(key, v.off, v.end, MIN(v.off, (uint64_t)st.st_size));
 	errno = saved;
 	moved = move_part(&v, out_off, len, flags, c, &from, &n);
 	saved = errno;

@@ -112,7 +112,7 @@ static int cut_staged(const struct change *c, struct inode_key key, uint64_t siz
 	join_visit(&v);
 	if (size < before)
 		(void)retire_from(key, size);
-	file_meet(key, MIN(size, before));
+	file_meet(key, MIN(size, before), 0, 0);
 	errno = saved;
 	ret = make_alone(c, key);
 	saved = errno;
@@ -214,7 +214,7 @@ static int cut_named(const struct change *c, struct inode_key key)
 		join_visit(&v);
 		if (size < before)
 			(void)retire_from(key, size);
-		file_meet(key, MIN(size, before));
+		file_meet(key, MIN(size, before), 0, 0);
 	}
 	errno = saved;
 	ret = make_alone(c, key);
@@ -425,11 +425,8 @@ static int allocate_staged(const struct change *c, struct inode_key key, bool ze
 	v = visit(c, key, page_down(MIN(before, (uint64_t)c->off)),
 		  zero ? (uint64_t)c->off + (uint64_t)c->len : page_up(before));
 	join_visit(&v);
-	file_meet(key, before);
-	if (zero) {
-		file_meet(key, (uint64_t)c->off);
-		file_meet(key, (uint64_t)c->off + (uint64_t)c->len);
-	}
+	file_meet(key, before, zero ? (uint64_t)c->off : 0,
+		  zero ? (uint64_t)c->off + (uint64_t)c->len : 0);
 	errno = saved;
 	ret = make_alone(c, key);
 	saved = errno;

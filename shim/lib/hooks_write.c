@@ -228,9 +228,8 @@ static ssize_t write_staged(const struct writing *w, struct inode_key key)
 	join_visit(&v);
 	if (fstat(w->fd, &st) < 0)
 		st.st_size = INT64_MAX;
-	file_meet(key, v.off);
-	file_meet(key, v.end);
-	file_meet(key, MIN(v.off, (uint64_t)st.st_size));
+	if (v.end > v.off)
+		file_meet(key, v.off, v.end, MIN(v.off, (uint64_t)st.st_size));
 	errno = saved;
 	ret = write_to_file(w);
 	saved = errno;
