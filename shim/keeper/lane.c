@@ -119,8 +119,12 @@ bool lanes_staffed(void)
 
 void lane_post_pass(struct stage *s)
 {
-	struct job *j = xcalloc(1, sizeof(*j));
+	struct job *j;
 
+	STAILQ_FOREACH(j, &s->jobs, link)
+	if (j->kind == JOB_PASS)
+		return; /* one does for all that is there by then */
+	j = xcalloc(1, sizeof(*j));
 	j->kind = JOB_PASS;
 	for (int i = 0; i < PROTO_FDS; i++)
 		j->fd[i] = -1;
