@@ -19,6 +19,7 @@
 #define RUN_BYTES  (1UL << 20)
 #define PART_BYTES (16UL << 20) /* what is worth a thread */
 #define PARTS_MOST 8
+#define AT_ONCE	   1024 /* pages, a few milliseconds */
 
 static __thread unsigned char bounce[RUN_BYTES];
 
@@ -296,17 +297,29 @@ void engine_record_bases(struct segment *g)
 	memset(segment_flags(g), 0, segment_pages(g));
 }
 
-void engine_forget_bases(struct segment *g, uint64_t off, uint64_t len)
+/*
+ * The program wrote to the file here, and the library the same to the memory. Both are looked
+ * at at once, as long as that is a matter of a moment: from then on what others write is theirs
+ * again. False: not all of it was.
+ */
+bool engine_forget_bases(struct segment *g, uint64_t off, uint64_t len)
 {
 	const uint64_t lo = MAX(off, g->off), page = page_size();
-	uint64_t end, hi;
+	uint8_t *flags = segment_flags(g);
+	uint64_t end, hi, p, last;
 
 	if (__builtin_add_overflow(off, len, &end))
 		end = UINT64_MAX;
 	hi = MIN(end, g->off + g->len);
 	if (lo >= hi)
-		return;
-	for (uint64_t p = (lo - g->off) / page; p < (hi - g->off + page - 1) / page; p++)
-		if (!(segment_flags(g)[p] & LEDGER_UNKNOWN))
-			segment_flags(g)[p] |= LEDGER_COMPARE; /* pending stays pending */
+		return true;
+	p = (lo - g->off) / page;
+	last = (hi - g->off + page - 1) / page;
+	for (uint64_t i = p; i < last; i++)
+		if (!(flags[i] & LEDGER_UNKNOWN))
+			flags[i] |= LEDGER_COMPARE; /* pending stays pending */
+	for (uint64_t i = p; i < MIN(last, p + AT_ONCE); i++)
+		if (flags[i] & LEDGER_COMPARE)
+			(void)file_agrees(g, i, g->mem + i * page);
+	return last - p <= AT_ONCE;
 }

@@ -114,10 +114,10 @@ struct stage {
 	struct stamp stamp;  /* when it was last looked at, or written by ourselves */
 	struct stamp before; /* when this pass began */
 	unsigned writes_before;
-	bool moved;	      /* the times, by others, between our own writes */
-	bool stored;	      /* the times alone say so, of this pass's beginning */
-	bool once_more;	      /* the next pass looks at all of it again */
-	bool look_again;      /* what others did may hide behind our own writes */
+	bool moved;	 /* the times, by others, between our own writes */
+	bool stored;	 /* by others, since a pass has merged all; through a mapping, maybe */
+	unsigned looks;	 /* so many passes more compare all of it */
+	bool look_again; /* what others did may hide behind our own writes */
 	uint64_t quiet_until; /* ms: no pass for others' sake before that */
 	uint64_t merge_next;  /* ms: nor a merge while a client waits */
 };
@@ -225,7 +225,7 @@ bool lanes_staffed(void);	      /* false: a queue has nobody to serve it, yet */
 int engine_sync(struct segment *g, uint64_t off, uint64_t len);
 int engine_flush(struct stage *s); /* fdatasync, and what its failure means */
 void engine_record_bases(struct segment *g);
-void engine_forget_bases(struct segment *g, uint64_t off, uint64_t len);
+bool engine_forget_bases(struct segment *g, uint64_t off, uint64_t len);
 
 /* evict.c: likewise */
 struct window { /* of the file, covers the segment; page-aligned */

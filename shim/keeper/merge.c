@@ -159,7 +159,7 @@ void merge_outside(struct stage *s, enum touched how, uint64_t off, uint64_t len
 	uint64_t first, last;
 	cleanup_free unsigned char *file = xcalloc(1, CHUNK);
 	cleanup_free unsigned char *old = xcalloc(1, page);
-	struct merge m = { .file = file, .old = old, .write_out = s->stored };
+	struct merge m = { .file = file, .old = old, .write_out = s->stored && s->gently };
 	struct segment *g;
 
 	LIST_FOREACH(g, &s->segments, link) {

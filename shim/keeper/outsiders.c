@@ -22,6 +22,7 @@
 #include "keeper/pace.h"
 
 #define QUIET_LEAST_MS 20
+#define LOOKS	       2
 
 static int all = -1; /* epoll: the watches of all stages */
 
@@ -194,7 +195,8 @@ static bool is_recent(struct timespec t)
 /*
  * What nobody told of shows in the times alone: stores through a mapping, and the kernel's own
  * asynchronous I/O. It may have left the page cache since, or never been there, and direct I/O
- * changes the times when it begins, not when it is done: the next pass looks once more.
+ * changes the times when it begins, not when it is done: a pass that is due later looks once
+ * more, after one that may come at once.
  */
 void outsiders_before(struct stage *s)
 {
@@ -210,13 +212,16 @@ void outsiders_before(struct stage *s)
 	pthread_mutex_lock(&keeper.lock);
 	if (drain(s))
 		pass_soon(s);
-	s->stored = moved && s->touched != TOUCHED_ANYWHERE;
-	if (moved || (s->once_more && s->gently))
+	if (moved || (s->looks && s->gently))
 		s->touched = TOUCHED_ANYWHERE;
 	else if (again && s->touched == UNTOUCHED)
 		s->touched = TOUCHED_RESIDENT;
 	pthread_mutex_unlock(&keeper.lock);
-	s->once_more = moved || (s->once_more && !s->gently);
+	s->stored |= moved;
+	if (moved)
+		s->looks = LOOKS;
+	if (s->gently && s->looks)
+		s->looks--;
 }
 
 /* What our own writes do to the times must not hide what others did between them. */

@@ -31,6 +31,8 @@ static void merge(struct stage *s, uint64_t off, uint64_t len)
 	if (how == UNTOUCHED)
 		return;
 	merge_outside(s, how, off, len);
+	if (everything && s->gently)
+		s->stored = false;
 	s->merge_next = now_ms() + (now_ms() - begun) * 100;
 }
 
@@ -62,10 +64,10 @@ int sync_stage(struct stage *s, uint64_t off, uint64_t len, bool durable)
 	if (!err && s->error && off == 0 && len == UINT64_MAX)
 		keeper_say("%s: all that is staged is written now", s->name);
 	keeper.failures += err != 0;
-	if (!err && s->error && !(off == 0 && len == UINT64_MAX))
-		lane_post_pass(s); /* the rest may do now, too */
-	else
+	if (err || !s->error || (off == 0 && len == UINT64_MAX))
 		s->error = err;
+	else if (s->writes != s->writes_before)
+		lane_post_pass(s); /* the rest may do now, too */
 	if (!err && off == 0 && len == UINT64_MAX) {
 		s->last_good = begun;
 		hand_over_runs(s);

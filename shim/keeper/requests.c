@@ -69,10 +69,15 @@ static int do_commit(struct segment *g, struct msg *m)
 static int do_wrote(struct stage *s, const struct msg *m)
 {
 	struct segment *g;
+	bool all = true;
 
 	LIST_FOREACH(g, &s->segments, link)
 		if (g->state != SEGMENT_FILLING)
-			engine_forget_bases(g, m->off, m->len);
+			all &= engine_forget_bases(g, m->off, m->len);
+	pthread_mutex_lock(&keeper.lock);
+	if (!all)
+		lane_post_pass(s);
+	pthread_mutex_unlock(&keeper.lock);
 	return 0;
 }
 

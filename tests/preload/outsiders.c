@@ -295,6 +295,65 @@ OUTSIDER_THEN(pwrite_at_the_end, true, by_pwrite_at_the_end)
 OUTSIDER_THEN(pwrite, false, by_pwrite)
 OUTSIDER_THEN(punching, false, by_punching)
 
+static int raw_pwrite(int fd, const char *text, off_t at)
+{
+	return (int)syscall(SYS_pwrite64, fd, text, strlen(text), at);
+}
+
+/* By turns in one page, with no sync in between: each has what he wrote. */
+static void outsider__between_calls(void **state)
+{
+	struct io_uring ring;
+	unsigned char *map;
+	char want[8 * 8 + 1], got[sizeof(want)] = "";
+	int fd;
+
+	(void)state;
+	make_file("data", SIZE);
+	map = map_file("data", SIZE);
+	fd = open_file("data", O_RDWR);
+	ring_init(&ring);
+	must_stage(register_one(&ring, map, SIZE));
+	for (int i = 0; i < 8; i++) {
+		memcpy(want + 8L * i, "THEMours", 8);
+		assert_int_equal(raw_pwrite(fd, "THEM", PAGE + 8L * i), 4);
+		assert_int_equal(pwrite(fd, "ours", 4, (off_t)PAGE + 8L * i + 4), 4);
+	}
+	/* What comes after the last of ours, too. */
+	memcpy(want, "LAST", 4);
+	assert_int_equal(raw_pwrite(fd, "LAST", PAGE), 4);
+	assert_int_equal(fsync(fd), 0);
+	assert_int_equal(pread(fd, got, sizeof(got) - 1, PAGE), sizeof(got) - 1);
+	assert_memory_equal(got, want, sizeof(got) - 1);
+	assert_memory_equal(map + PAGE, want, sizeof(got) - 1);
+	io_uring_queue_exit(&ring);
+	close(fd);
+}
+
+/* Where the program has made the file longer, others write at once. */
+static void outsider__behind_the_old_end(void **state)
+{
+	struct io_uring ring;
+	unsigned char *map;
+	char got[5];
+	int fd;
+
+	(void)state;
+	make_file("data", SIZE - PAGE - 100);
+	map = map_file("data", SIZE);
+	fd = open_file("data", O_RDWR);
+	ring_init(&ring);
+	must_stage(register_one(&ring, map, SIZE - PAGE));
+	assert_int_equal(ftruncate(fd, SIZE), 0);
+	assert_int_equal(raw_pwrite(fd, "THEIR", SIZE - PAGE - 50), 5);
+	assert_int_equal(fsync(fd), 0);
+	assert_int_equal(pread(fd, got, 5, SIZE - PAGE - 50), 5);
+	assert_memory_equal(got, "THEIR", 5);
+	assert_memory_equal(map + SIZE - PAGE - 50, "THEIR", 5);
+	io_uring_queue_exit(&ring);
+	close(fd);
+}
+
 /* The end of the file lies in the last page; what memory has behind it is the program's. */
 static void outsider__a_write_before_the_end(void **state)
 {
@@ -517,6 +576,8 @@ static const struct test cases[] = {
 	TEST(io_submit__reaches_memory),
 	TEST(io_submit__direct_reaches_memory),
 	TEST(io_submit__direct_reaches_memory_that_changes),
+	TEST(outsider__between_calls),
+	TEST(outsider__behind_the_old_end),
 	TEST(outsider__then_ftruncate),
 	TEST(outsider__then_truncate),
 	TEST(outsider__then_posix_fallocate),

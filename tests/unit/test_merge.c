@@ -154,7 +154,7 @@ static void others__heard_by_inotify(void **state)
 }
 
 /* Stores through a mapping tell nobody; the file's times do. Direct I/O moves them when it
- * begins: the next pass that nobody waits for looks again. */
+ * begins: two passes that nobody waits for look again, of which the first may come at once. */
 static void others__seen_by_the_files_times(void **state)
 {
 	struct stage *s = new_stage();
@@ -170,10 +170,11 @@ static void others__seen_by_the_files_times(void **state)
 	outsiders_before(s);
 	assert_int_equal(s->touched, UNTOUCHED);
 	s->gently = true;
-	outsiders_before(s);
-	assert_int_equal(s->touched, TOUCHED_ANYWHERE);
-	assert_false(s->stored);
-	s->touched = UNTOUCHED;
+	for (int i = 0; i < 2; i++) {
+		outsiders_before(s);
+		assert_int_equal(s->touched, TOUCHED_ANYWHERE);
+		s->touched = UNTOUCHED;
+	}
 	outsiders_before(s);
 	assert_int_equal(s->touched, UNTOUCHED);
 	free_stage(s);
