@@ -161,7 +161,7 @@ static bool drain(struct stage *s)
 	return opened || s->touched == TOUCHED_ANYWHERE;
 }
 
-static void pass_soon(struct stage *s)
+void outsiders_pass_soon(struct stage *s)
 {
 	s->next_pass = MIN(s->next_pass, MAX(s->quiet_until, now_ms() + 1));
 }
@@ -179,7 +179,7 @@ void outsiders_heard(void)
 		else if (now_ms() >= s->quiet_until && !s->queued && !s->busy)
 			lane_post_pass(s);
 		else
-			pass_soon(s);
+			outsiders_pass_soon(s);
 	}
 }
 
@@ -211,7 +211,7 @@ void outsiders_before(struct stage *s)
 	s->moved = false;
 	pthread_mutex_lock(&keeper.lock);
 	if (drain(s))
-		pass_soon(s);
+		outsiders_pass_soon(s);
 	if (moved || (s->looks && s->gently))
 		s->touched = TOUCHED_ANYWHERE;
 	else if (again && s->touched == UNTOUCHED)

@@ -22,6 +22,7 @@ void outsiders_after(struct stage *s);
 /* Around our own writes; those of several threads together. */
 void outsiders_write_begins(struct stage *s);
 void outsiders_write_ends(struct stage *s);
+void outsiders_pass_soon(struct stage *s); /* as soon as a pass is due for others; lock held */
 void outsiders_pass_done(struct stage *s, uint64_t took); /* ms; lock held */
 
 /*

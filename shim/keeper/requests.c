@@ -3,6 +3,7 @@
 #include <errno.h>
 
 #include "keeper/guarded.h"
+#include "keeper/outsiders.h"
 #include "keeper/requests.h"
 
 /* A segment of this stage that is being filled by this client. */
@@ -76,7 +77,7 @@ static int do_wrote(struct stage *s, const struct msg *m)
 			all &= engine_forget_bases(g, m->off, m->len);
 	pthread_mutex_lock(&keeper.lock);
 	if (!all)
-		lane_post_pass(s);
+		outsiders_pass_soon(s);
 	pthread_mutex_unlock(&keeper.lock);
 	return 0;
 }
