@@ -338,8 +338,11 @@ static void staged_meanwhile(struct shaping s, bool by_child)
 	ring_init(&ring);
 	meanwhile.beside = (struct beside){ .child = by_child, .body = meanwhile_body };
 	ret = register_beside(&meanwhile.beside, &ring, map[0] + KEPT, SIZE / 2);
-	/* Just while another process changes the file, it may be refused; not before that. */
-	if (!by_child || meanwhile.beside.held || !with_shim() || !kernel_refuses() || !ret)
+	/* Just while another process changes the file, it may be refused; and where nothing
+	 * holds the call, that may give the range back between its staging and the pin. Not
+	 * otherwise. */
+	if (!ret || meanwhile.beside.held || !with_shim() || !kernel_refuses() ||
+	    !(by_child || log_has("event=refuse", "the range was staged, and the kernel")))
 		must_stage(ret);
 	if (result->ret < 0 && result->err == EBUSY && !plain) {
 		/* It came after the staging, and memory under a pin cannot move. */
