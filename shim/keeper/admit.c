@@ -149,22 +149,33 @@ int do_stage(struct stage *s, struct job *j, struct segment **ret)
 	return err;
 }
 
-/* A client that lost its keeper while that sealed the memory goes on in a copy of its own, with
- * the same ledger. The sealed memory, adopted from the guardian, then has nothing that the copy
- * has not.
- */
+/* A client that lost its keeper while that sealed the memory, and found no other, goes on in a
+ * copy of its own, with the same ledger. The sealed memory, adopted from the guardian, then has
+ * nothing that the copy has not. */
 static bool succeeds(const struct segment *g, int ledger)
 {
 	return g->state == SEGMENT_SEALED && LIST_EMPTY(&g->users) &&
 	       same_inode(g->ledger_fd, ledger);
 }
 
-/* A segment that outlived another keeper, or that came to this client by fork(). Its ledger
- * says what file and memory last agreed on. */
-int do_attach(struct stage *s, struct job *j)
+/* Nobody can have changed the client's memory since it was sealed, and what we have took its
+ * place: for somebody else, or because it could not be written. */
+static bool went_on(const struct segment *g, int memfd, int ledger)
+{
+	const int seals = fcntl(memfd, F_GET_SEALS); /* -1: no memfd */
+
+	return seals >= 0 && (seals & F_SEAL_WRITE) && same_inode(g->ledger_fd, ledger);
+}
+
+/*
+ * A segment that outlived another keeper, or that came to this client by fork(). Its ledger
+ * says what file and memory last agreed on. *ret_memfd: of memory that the client has to take
+ * instead of its own.
+ */
+int do_attach(struct stage *s, struct job *j, int *ret_memfd)
 {
 	struct client *c = j->from->client;
-	struct segment *g, *before;
+	struct segment *g = NULL, *before;
 	struct msg *m = &j->m;
 	int err;
 
@@ -173,12 +184,17 @@ int do_attach(struct stage *s, struct job *j)
 		return refuse(m, REASON_NO_DESCRIPTOR, err);
 	pthread_mutex_lock(&keeper.lock);
 	before = segment_overlapping(s, m->off, m->len);
-	g = before && same_inode(before->memfd, j->fd[1]) ? before : NULL;
+	if (before && same_inode(before->memfd, j->fd[1])) {
+		g = before;
+	} else if (before && went_on(before, j->fd[1], j->fd[2])) {
+		g = before;
+		*ret_memfd = g->memfd;
+	} else if (before && !succeeds(before, j->fd[2])) {
+		err = refuse(m, REASON_STAGED_ELSEWHERE, -EBUSY);
+	}
 	if (g) {
 		segment_use(g, c);
 		m->id = g->id;
-	} else if (before && !succeeds(before, j->fd[2])) {
-		err = refuse(m, REASON_STAGED_ELSEWHERE, -EBUSY);
 	}
 	pthread_mutex_unlock(&keeper.lock);
 	if (g || err)

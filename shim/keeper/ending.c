@@ -54,14 +54,18 @@ static int seal(struct segment *g)
 	return 0;
 }
 
+/* Where it is refused, *ret_fd is the memory that the segment goes on in: what the client has may
+ * have been sealed, now or by a keeper before. */
 int do_retire(struct segment *g, struct job *j, int *ret_fd)
 {
-	int err;
+	int err = 0;
 
+	*ret_fd = g->memfd;
 	/* One that only writes the file, too: it may be between file and memory. */
 	if (used_by_others(g, j->from->client))
 		return refuse(&j->m, REASON_IN_USE, -EBUSY);
-	err = engine_sync(g, g->off, g->len);
+	if (g->state != SEGMENT_SEALED)
+		err = engine_sync(g, g->off, g->len);
 	if (err)
 		return refuse(&j->m, REASON_WRITE_BACK, err);
 	err = seal(g);
@@ -73,6 +77,7 @@ int do_retire(struct segment *g, struct job *j, int *ret_fd)
 	if (!err)
 		err = engine_flush(g->stage);
 	if (!err) {
+		*ret_fd = -1;
 		segment_let_go(g);
 		return 0;
 	}

@@ -82,13 +82,15 @@ static int do_wrote(struct stage *s, const struct msg *m)
 	return 0;
 }
 
-static struct segment *in_force(struct stage *s, uint64_t id)
+/* For a client, or for anybody: a client may have its number from an earlier keeper. */
+static struct segment *in_force(struct stage *s, uint64_t id, const struct client *c)
 {
 	struct segment *g;
 
 	pthread_mutex_lock(&keeper.lock);
 	g = segment_by_id(id);
-	if (g && (g->stage != s || g->state == SEGMENT_FILLING))
+	if (g &&
+	    (g->stage != s || g->state == SEGMENT_FILLING || (c && !segment_used_by(g, c))))
 		g = NULL;
 	pthread_mutex_unlock(&keeper.lock);
 	return g;
@@ -118,7 +120,9 @@ void request_run(struct stage *s, struct job *j)
 		}
 		break;
 	case MSG_ATTACH:
-		err = do_attach(s, j);
+		err = do_attach(s, j, &memfd);
+		if (memfd >= 0)
+			fds[n++] = memfd;
 		break;
 	case MSG_CLEAN:
 		g = filling(s, j);
@@ -142,13 +146,13 @@ void request_run(struct stage *s, struct job *j)
 		err = do_wrote(s, m);
 		break;
 	case MSG_RETIRE:
-		g = in_force(s, m->id);
+		g = in_force(s, m->id, j->from->client);
 		err = g ? do_retire(g, j, &memfd) : -ENOENT;
 		if (memfd >= 0)
 			fds[n++] = memfd;
 		break;
 	case MSG_RELEASE:
-		g = in_force(s, m->id);
+		g = in_force(s, m->id, NULL);
 		err = g ? do_release(s, j, g) : -ENOENT;
 		break;
 	}

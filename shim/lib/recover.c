@@ -29,17 +29,19 @@ static int attach_send(int sock, struct msg *m, void *arg)
 
 static int attach(struct attach *a, const char *path, enum reason *ret_why)
 {
+	int fds[PROTO_FDS] = { -1, -1, -1 }, err;
 	struct msg m;
-	int err;
 
 	msg_init(&m, MSG_ATTACH);
 	m.key = a->s->key;
 	m.off = a->s->off;
 	m.len = a->s->len;
 	snprintf(m.text, sizeof(m.text), "%.*s", (int)sizeof(m.text) - 1, path);
-	err = keeper_call_via(&m, attach_send, a, NULL, ret_why);
+	err = keeper_call_via(&m, attach_send, a, fds, ret_why);
 	if (!err)
 		a->s->id = m.id;
+	if (fds[0] >= 0)
+		segment_goes_on_in(a->s, fds[0]);
 	return err;
 }
 

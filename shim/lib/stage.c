@@ -30,6 +30,7 @@
 #define FILL_CHUNK    (1UL << 20)
 #define LARGEST_FOLIO (2UL << 20)
 #define PATIENCE_MS   2000 /* for direct I/O under way */
+#define KEEPERS_MOST  8	   /* that may die over one request */
 
 /* What maps say of the segment's file and memory. */
 static int identify(struct exchange *x)
@@ -194,25 +195,46 @@ static int act_stage(void *arg)
 	return stage_ask(x, MSG_COMMIT);
 }
 
-/* If changes could not be written after the memory was sealed, it comes back in a new memfd. */
-static int act_retire(void *arg)
+/* Where it is refused, the memory may have been sealed already, and goes on in another memfd.
+ */
+static int ask_to_retire(struct exchange *x)
 {
-	struct exchange *x = arg;
 	int fds[PROTO_FDS] = { -1, -1, -1 }, err; /* the keeper may be gone before it answers */
 	struct msg m;
 
-	kept_unhold(x->s);
 	msg_init(&m, MSG_RETIRE);
 	m.id = x->s->id;
 	err = keeper_ask(&m, fds, &x->why);
-	if (fds[0] >= 0) {
-		ownfd_close(x->s->memfd);
-		x->s->memfd = ownfd_adopt_anyhow(fds[0]);
+	if (fds[0] >= 0)
+		segment_goes_on_in(x->s, fds[0]);
+	return err;
+}
+
+/* Or it is another one, which knows nothing of the segment. */
+static bool keeper_gone(const struct exchange *x, int err)
+{
+	return err && (x->why == REASON_KEEPER_LOST || err == -ENOENT);
+}
+
+/* A keeper that died over it, or one that took us for dead, may have sealed the memory: if the
+ * curtain opened onto a copy now, what is stored there would be nobody else's. So the next
+ * keeper is told, and asked, first. */
+static int act_retire(void *arg)
+{
+	struct exchange *x = arg;
+	int err;
+
+	kept_unhold(x->s);
+	err = ask_to_retire(x);
+	for (int tries = 1; tries < KEEPERS_MOST && keeper_gone(x, err); tries++) {
+		err = recover_segment(x->s, (uintptr_t)x->place[0].saved, &x->why);
+		if (!err)
+			err = ask_to_retire(x);
 	}
 	return err;
 }
 
-/* One that died over it may have sealed the memory and told nobody. */
+/* No keeper is to be had any more, and the last one may have sealed the memory. */
 static void make_mappable(struct segment *s)
 {
 	const struct timespec pause = { .tv_nsec = 10 * 1000 * 1000 };
@@ -550,7 +572,7 @@ int stage_range(const struct vma *v, const char *path, uint64_t off, uint64_t en
 	return err;
 }
 
-static int retire(struct segment *s, enum reason *ret_why)
+int stage_retire(struct segment *s, enum reason *ret_why)
 {
 	struct exchange x = {
 		.s = s, .f = s->file, .off = s->off, .end = s->off + s->len, .memfd_ro = -1
@@ -588,16 +610,6 @@ static int retire(struct segment *s, enum reason *ret_why)
 	}
 	scratch_close(&scratch);
 	*ret_why = x.why;
-	return err;
-}
-
-/* A keeper that went away over it has not said no: the next one is asked. */
-int stage_retire(struct segment *s, enum reason *ret_why)
-{
-	int err = -EPIPE;
-
-	for (int tries = 0; tries < 3 && (err == -EPIPE || err == -ECONNRESET); tries++)
-		err = retire(s, ret_why);
 	return err;
 }
 

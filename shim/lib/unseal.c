@@ -91,3 +91,13 @@ int segment_unseal(struct segment *s)
 	s->memfd = fd;
 	return 0;
 }
+
+void segment_goes_on_in(struct segment *s, int memfd)
+{
+	if (!segment_sealed(s)) {
+		real.close(memfd); /* the same memory */
+		return;
+	}
+	ownfd_close(s->memfd);
+	s->memfd = ownfd_adopt_anyhow(memfd);
+}

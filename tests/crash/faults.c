@@ -3,14 +3,16 @@
  * faults WHAT WHOSE FIRST STRIDE VARIANT FILE
  *
  * Under inject, with the shim. Does WHAT (register, msync, release, or cold: register with a
- * keeper that has to be started) again and again, each time with another of the system calls
- * failing that it takes, of the program or of the keeper: the FIRSTth, the FIRST+STRIDEth, ...
- * until there are no more. After each: the answer is one that the kernel could have given,
- * memory and file hold what was stored, the same again works, and nothing is left behind.
- * VARIANT chooses among the errors of a call.
+ * keeper that has to be started; last_register, last_release: see run_last()) again and again,
+ * each time with another of the system calls failing that it takes, of the program or of the
+ * keeper: the FIRSTth, the FIRST+STRIDEth, ... until there are no more. After each: the answer
+ * is one that the kernel could have given, memory and file hold what was stored, the same again
+ * works, and nothing is left behind. VARIANT chooses among the errors of a call.
  */
 #include <ctype.h>
 #include <dirent.h>
+#include <pthread.h>
+#include <stdatomic.h>
 #include <sys/syscall.h>
 
 #include <pinstage.h>
@@ -206,12 +208,14 @@ static const struct what {
 	void (*before)(void);
 	int (*act)(void);
 	void (*after)(int ret);
-	bool cold;
+	enum { WARM, COLD, LAST } how;
 } whats[] = {
-	{ "register", store, register_it, after_register, false },
-	{ "cold", store, register_it, after_register, true },
-	{ "msync", before_msync, msync_it, after_msync, false },
-	{ "release", before_release, release_it, after_release, false },
+	{ "register", store, register_it, after_register, WARM },
+	{ "cold", store, register_it, after_register, COLD },
+	{ "msync", before_msync, msync_it, after_msync, WARM },
+	{ "release", before_release, release_it, after_release, WARM },
+	{ "last_register", store, register_it, NULL, LAST },
+	{ "last_release", before_release, release_it, NULL, LAST },
 };
 
 static void set_up(void)
@@ -321,6 +325,84 @@ static int run_warm(const struct what *w, enum inject_whose whose, unsigned firs
 	}
 }
 
+/* In a page of its own, shared with the child that stores. */
+struct last {
+	_Atomic(uint64_t) stored; /* a moment ago, at the latest */
+	long fired;
+};
+
+/* Stores while it can. The first store after the call has failed is the program's last one:
+ * where it waited for a curtain, that is the moment when this opens. */
+static void *store_until_it_fails(void *arg)
+{
+	struct last *last = arg;
+	uint64_t n = 0;
+
+	do {
+		*(volatile uint64_t *)map = ++n;
+		atomic_store(&last->stored, n);
+		last->fired = inject_ask();
+	} while (!last->fired);
+	kill(getpid(), SIGKILL);
+	return NULL;
+}
+
+static void last_child(const struct what *w, enum inject_whose whose, unsigned variant,
+		       struct last *last)
+{
+	pthread_t thread;
+
+	set_up();
+	w->before();
+	inject_arm(whose, point, variant);
+	if (pthread_create(&thread, NULL, store_until_it_fails, last))
+		broken("no thread", EAGAIN);
+	(void)w->act();
+	if (inject_disarm())
+		pthread_join(thread, NULL);
+	_exit(77);
+}
+
+static bool stored_is_there(void *arg)
+{
+	const struct last *last = arg;
+	const int fd = (int)syscall(SYS_openat, AT_FDCWD, path, O_RDONLY | O_CLOEXEC);
+	uint64_t n = 0;
+
+	if (fd < 0 || syscall(SYS_pread64, fd, &n, sizeof(n), 0) != (long)sizeof(n))
+		broken("cannot read the file", errno);
+	syscall(SYS_close, fd);
+	return n >= atomic_load(&last->stored);
+}
+
+/* The keeper's worker is killed while the program stores, and then, with its very next store
+ * done, the program. The guardian's next worker has what was stored. */
+static int run_last(const struct what *w, enum inject_whose whose, unsigned first,
+		    unsigned stride, unsigned variant)
+{
+	struct last *last = mmap(NULL, sizeof(*last), PROT_READ | PROT_WRITE,
+				 MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+	int status;
+
+	for (point = first;; point += stride) {
+		kill_keepers(); /* after many deaths the guardian would take its time */
+		atomic_store(&last->stored, 0);
+		last->fired = 0;
+		if (fork() == 0)
+			last_child(w, whose, variant, last);
+		if (wait(&status) < 0)
+			return 1;
+		fired = last->fired;
+		printf("%u: call %d: ended with status %#x\n", point, INJECT_FIRED_CALL(fired),
+		       status);
+		fflush(stdout);
+		if (!poll_until(stored_is_there, last, 10000))
+			broken("stored and not in the file", (long)atomic_load(&last->stored));
+		if (WIFEXITED(status))
+			return WEXITSTATUS(status) == 77 ? 0 : 1;
+	}
+}
+
 int main(int argc, char **argv)
 {
 	const struct what *w = whats;
@@ -337,5 +419,7 @@ int main(int argc, char **argv)
 	stride = (unsigned)atoi(argv[4]);
 	variant = (unsigned)atoi(argv[5]);
 	path = argv[6];
-	return (w->cold ? run_cold : run_warm)(w, whose, first, stride, variant);
+	return (w->how == COLD	 ? run_cold
+		: w->how == LAST ? run_last
+				 : run_warm)(w, whose, first, stride, variant);
 }

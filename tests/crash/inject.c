@@ -198,6 +198,8 @@ static long obey(const struct ptrace_syscall_info *info)
 	case INJECT_DISARM:
 		state.armed = false;
 		return state.fired;
+	case INJECT_ASK:
+		return state.fired;
 	}
 	return -EINVAL;
 }
@@ -205,20 +207,16 @@ static long obey(const struct ptrace_syscall_info *info)
 /* A tracee has either entered a call or is about to leave it. */
 static void at_syscall(pid_t tid)
 {
-	static pid_t talking;
-	static long answer;
 	struct ptrace_syscall_info info;
 
 	if (ptrace(PTRACE_GET_SYSCALL_INFO, tid, sizeof(info), &info) < 0)
 		return;
 	if (info.op == PTRACE_SYSCALL_INFO_ENTRY && info.entry.nr == INJECT_CALL) {
-		talking = tid;
-		answer = obey(&info);
+		/* Of no call at all the kernel leaves the result alone. */
+		set_register(tid, REGISTER(rax), obey(&info));
+		set_register(tid, REGISTER(orig_rax), -1);
 	} else if (info.op == PTRACE_SYSCALL_INFO_ENTRY) {
 		at_entry(tid, &info);
-	} else if (info.op == PTRACE_SYSCALL_INFO_EXIT && tid == talking) {
-		talking = 0;
-		set_register(tid, REGISTER(rax), answer);
 	} else if (info.op == PTRACE_SYSCALL_INFO_EXIT && tid == state.failing) {
 		state.failing = 0;
 		set_register(tid, REGISTER(rax), -INJECT_FIRED_ERR(state.fired));

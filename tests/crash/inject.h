@@ -14,6 +14,7 @@ enum inject_op {
 	INJECT_ARM,    /* (whose, n, variant): the n-th call from here on fails, or ends its
 			  process */
 	INJECT_DISARM, /* the call that failed, as below, or 0 if there were not so many */
+	INJECT_ASK,    /* the call that has failed so far, or 0 */
 };
 
 /* Variants 0 and 1 are errors of the call. */
@@ -22,7 +23,7 @@ enum inject_op {
 /* Whose calls: those of processes of this program, or those of the keeper. */
 enum inject_whose { INJECT_PROGRAM, INJECT_KEEPER };
 
-/* What DISARM returns. */
+/* What DISARM and ASK return. */
 #define INJECT_FIRED(call, err)	 ((long)(call) << 12 | (err) << 1 | 1)
 #define INJECT_FIRED_CALL(fired) ((int)((fired) >> 12))
 #define INJECT_FIRED_ERR(fired)	 ((int)((fired) >> 1 & 0x7ff))
@@ -35,6 +36,11 @@ static inline long inject_arm(enum inject_whose whose, unsigned n, unsigned vari
 static inline long inject_disarm(void)
 {
 	return syscall(INJECT_CALL, INJECT_DISARM);
+}
+
+static inline long inject_ask(void)
+{
+	return syscall(INJECT_CALL, INJECT_ASK);
 }
 
 #endif
