@@ -54,8 +54,8 @@ static int seal(struct segment *g)
 	return 0;
 }
 
-/* Where it is refused, *ret_fd is the memory that the segment goes on in: what the client has may
- * have been sealed, now or by a keeper before. */
+/* Where it is refused, *ret_fd is the memory that the segment goes on in: what the client has
+ * may have been sealed, now or by a keeper before. */
 int do_retire(struct segment *g, struct job *j, int *ret_fd)
 {
 	int err = 0;

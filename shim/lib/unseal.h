@@ -12,8 +12,9 @@ bool segment_sealed(const struct segment *s);
  * when the keeper lets go of it. */
 bool segment_in_force(const struct segment *s);
 
-/* Its content goes on in new memory, which is not sealed and nobody else's; the ledger stays. Only where nobody
- * maps the old memory. -errno, and then nothing has changed. Runs behind a curtain. */
+/* Its content goes on in new memory, which is not sealed and nobody else's; the ledger stays.
+ * Only where nobody maps the old memory. -errno, and then nothing has changed. Runs behind a
+ * curtain. */
 int segment_unseal(struct segment *s);
 
 /* The keeper's answer: where its memory was sealed, the segment goes on in this one, not mapped
