@@ -353,6 +353,27 @@ bool reaches_file(const char *name, off_t offset, size_t len, unsigned seed)
 	return poll_until(is_in_file, &e, 20000);
 }
 
+struct content {
+	const void *buf;
+	size_t len;
+	uint64_t offset;
+	unsigned seed;
+};
+
+static bool is_in_memory(void *arg)
+{
+	const struct content *c = arg;
+
+	return differs(c->buf, c->len, c->offset, c->seed) < 0;
+}
+
+bool reaches_memory(const void *buf, size_t len, uint64_t offset, unsigned seed)
+{
+	struct content c = { buf, len, offset, seed };
+
+	return poll_until(is_in_memory, &c, 30000);
+}
+
 /* ---- io_uring ---- */
 
 void ring_init(struct io_uring *ring)
@@ -374,6 +395,20 @@ int register_one(struct io_uring *ring, void *base, size_t len)
 	struct iovec one = iov(base, len);
 
 	return io_uring_register_buffers(ring, &one, 1);
+}
+
+void open_data(struct staged *s, size_t size)
+{
+	make_file("data", size);
+	ring_init(&s->ring);
+	s->fd = open_file("data", O_RDWR);
+	s->map = map_fd(s->fd, size, 0);
+}
+
+int open_and_stage(struct staged *s, size_t size)
+{
+	open_data(s, size);
+	return register_one(&s->ring, s->map, size);
 }
 
 int make_source(size_t len, unsigned seed)

@@ -146,6 +146,14 @@ bool in_file(const char *name, off_t offset, size_t len, unsigned seed);
 				  (size_t)(offset), (size_t)(len));                       \
 	} while (0)
 bool reaches_file(const char *name, off_t offset, size_t len, unsigned seed);
+/* What came into the file in a way that nobody sees: waits up to 30 s for it to show. */
+#define assert_reaches_memory(buf, len, offset, seed)                                      \
+	do {                                                                               \
+		if (!reaches_memory(buf, len, offset, seed))                               \
+			fail_test("pattern %u of %zu+%zu does not show in memory\n", seed, \
+				  (size_t)(offset), (size_t)(len));                        \
+	} while (0)
+bool reaches_memory(const void *buf, size_t len, uint64_t offset, unsigned seed);
 
 /* Other processes. Neither has the shim's settings of the caller changed; argv ends in NULL. */
 pid_t start_tool(const char *const argv[]); /* one of TEST_TOOLS, without the shim */
@@ -168,6 +176,15 @@ void sleep_for_ever(void) __attribute__((noreturn));
 void ring_init(struct io_uring *ring);
 struct iovec iov(void *base, size_t len);
 int register_one(struct io_uring *ring, void *base, size_t len);
+/* What most cases start from: a file `data` filled with OLD, mapped, and a ring. */
+struct staged {
+	struct io_uring ring;
+	unsigned char *map;
+	int fd;
+};
+void open_data(struct staged *s, size_t size);
+/* And all of it registered: the result of that. */
+int open_and_stage(struct staged *s, size_t size);
 /* A file `source` with `len` bytes of `seed`, to read from into fixed buffers. */
 int make_source(size_t len, unsigned seed);
 /* One READ_FIXED or WRITE_FIXED through buffer `index`; all bytes must be moved. */

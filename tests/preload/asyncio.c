@@ -12,22 +12,7 @@
 #define PART (3 * 4 * KIB + 5)
 #define AT   16387
 
-struct staged {
-	struct io_uring ring;
-	unsigned char *map;
-	int fd;
-};
-
 static unsigned char buf[SIZE];
-
-static int open_and_stage(struct staged *s)
-{
-	make_file("data", SIZE);
-	ring_init(&s->ring);
-	s->fd = open_file("data", O_RDWR);
-	s->map = map_fd(s->fd, SIZE, 0);
-	return register_one(&s->ring, s->map, SIZE);
-}
 
 static void store_and_sync(struct staged *s, unsigned seed)
 {
@@ -42,28 +27,11 @@ static void end(struct staged *s)
 	close(s->fd);
 }
 
-struct shown {
-	const unsigned char *at;
-	size_t len;
-	uint64_t offset;
-	unsigned seed;
-};
-
-static bool is_shown(void *arg)
-{
-	const struct shown *s = arg;
-
-	return differs(s->at, s->len, s->offset, s->seed) < 0;
-}
-
 /* What was written at AT: in memory within the bound and some more, and nothing else changed.
  */
 static void must_show(const struct staged *s, unsigned seed, unsigned rest)
 {
-	struct shown shown = { s->map + AT, PART, AT, seed };
-
-	if (!poll_until(is_shown, &shown, 30000))
-		fail_test("what was written does not show in memory\n");
+	assert_reaches_memory(s->map + AT, PART, AT, seed);
 	assert_content(s->map, AT, 0, rest);
 	assert_content(s->map + AT + PART, SIZE - AT - PART, AT + PART, rest);
 	assert_int_equal(msync(s->map, SIZE, MS_SYNC), 0);
@@ -99,7 +67,7 @@ static void aio__write_shows_in_memory(void **state)
 	struct staged s;
 
 	(void)state;
-	must_stage(open_and_stage(&s));
+	must_stage(open_and_stage(&s, SIZE));
 	store_and_sync(&s, NEW);
 	cb = aiocb(s.fd, AT, PART);
 	fill(buf + AT, PART, AT, OTHER);
@@ -115,7 +83,7 @@ static void aio__read_is_current_after_msync(void **state)
 	struct staged s;
 
 	(void)state;
-	must_stage(open_and_stage(&s));
+	must_stage(open_and_stage(&s, SIZE));
 	for (unsigned seed = NEW; seed < NEW + 3; seed++) {
 		store_and_sync(&s, seed);
 		/* What is stored now may come with it or not. */
@@ -138,7 +106,7 @@ static void aio__fsync_harms_nothing(void **state)
 	struct staged s;
 
 	(void)state;
-	must_stage(open_and_stage(&s));
+	must_stage(open_and_stage(&s, SIZE));
 	store_and_sync(&s, NEW);
 	write = aiocb(s.fd, AT, PART);
 	fill(buf + AT, PART, AT, OTHER);
@@ -178,7 +146,7 @@ static void uring__write_shows_in_memory(void **state)
 	struct staged s;
 
 	(void)state;
-	must_stage(open_and_stage(&s));
+	must_stage(open_and_stage(&s, SIZE));
 	store_and_sync(&s, NEW);
 	fill(buf + AT, PART, AT, OTHER);
 	io_uring_prep_write(next_sqe(&s.ring), s.fd, buf + AT, PART, AT);
@@ -192,7 +160,7 @@ static void uring__read_is_current_after_msync(void **state)
 	struct staged s;
 
 	(void)state;
-	must_stage(open_and_stage(&s));
+	must_stage(open_and_stage(&s, SIZE));
 	for (unsigned seed = NEW; seed < NEW + 3; seed++) {
 		store_and_sync(&s, seed);
 		io_uring_prep_read(next_sqe(&s.ring), s.fd, buf, SIZE, 0);
@@ -209,7 +177,7 @@ static void uring__fixed_from_its_own_file(void **state)
 	struct staged s;
 
 	(void)state;
-	must_stage(open_and_stage(&s));
+	must_stage(open_and_stage(&s, SIZE));
 	store_and_sync(&s, NEW);
 	read_fixed(&s.ring, s.fd, s.map, half, (off_t)half, 0);
 	assert_content(s.map, half, half, NEW);
@@ -223,18 +191,15 @@ static void uring__fixed_from_its_own_file(void **state)
 static void uring__fixed_to_its_own_file(void **state)
 {
 	const size_t half = SIZE / 2;
-	struct shown shown;
 	struct staged s;
 
 	(void)state;
-	must_stage(open_and_stage(&s));
+	must_stage(open_and_stage(&s, SIZE));
 	store_and_sync(&s, NEW);
 	/* The buffer is memory, as it is now; what it is written to is the file. */
 	fill(s.map, half, 0, NEWER);
 	write_fixed(&s.ring, s.fd, s.map, half, (off_t)half, 0);
-	shown = (struct shown){ s.map + half, half, 0, NEWER };
-	if (!poll_until(is_shown, &shown, 30000))
-		fail_test("what was written does not show in memory\n");
+	assert_reaches_memory(s.map + half, half, 0, NEWER);
 	assert_content(s.map, half, 0, NEWER);
 	assert_int_equal(msync(s.map, SIZE, MS_SYNC), 0);
 	assert_in_file("data", 0, half, NEWER);
@@ -258,7 +223,7 @@ static void stdio__fread_is_current_after_msync(void **state)
 	FILE *f;
 
 	(void)state;
-	must_stage(open_and_stage(&s));
+	must_stage(open_and_stage(&s, SIZE));
 	f = stream("re");
 	for (unsigned seed = NEW; seed < NEW + 3; seed++) {
 		store_and_sync(&s, seed);
@@ -276,7 +241,7 @@ static void stdio__fwrite_shows_in_memory(void **state)
 	FILE *f;
 
 	(void)state;
-	must_stage(open_and_stage(&s));
+	must_stage(open_and_stage(&s, SIZE));
 	store_and_sync(&s, NEW);
 	f = stream("r+e");
 	fill(buf + AT, PART, AT, OTHER);
@@ -296,7 +261,7 @@ static void stdio__fopen_empties_the_file(void **state)
 	FILE *f;
 
 	(void)state;
-	must_stage(open_and_stage(&s));
+	must_stage(open_and_stage(&s, SIZE));
 	store_and_sync(&s, NEW);
 	f = stream("we");
 	fill(buf, len, 0, OTHER);
@@ -320,20 +285,17 @@ static void stdio__fopen_empties_and_memory_reads_zero(void **state)
 {
 	static const unsigned char zero[SIZE];
 	const size_t len = 5000;
-	struct shown shown;
 	struct staged s;
 	FILE *f;
 
 	(void)state;
-	must_stage(open_and_stage(&s));
+	must_stage(open_and_stage(&s, SIZE));
 	store_and_sync(&s, NEW);
 	f = stream("we");
 	fill(buf, len, 0, OTHER);
 	assert_int_equal(fwrite(buf, 1, len, f), len);
 	assert_int_equal(fclose(f), 0);
-	shown = (struct shown){ s.map, len, 0, OTHER };
-	if (!poll_until(is_shown, &shown, 30000))
-		fail_test("what was written does not show in memory\n");
+	assert_reaches_memory(s.map, len, 0, OTHER);
 	assert_int_equal(ftruncate(s.fd, SIZE), 0);
 	assert_content(s.map, len, 0, OTHER);
 	assert_memory_equal(s.map + len, zero, SIZE - len);

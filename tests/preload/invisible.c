@@ -10,21 +10,6 @@
 
 #define SIZE (256 * KIB)
 
-struct staged {
-	struct io_uring ring;
-	unsigned char *map;
-	int fd;
-};
-
-static int open_and_stage(struct staged *s)
-{
-	make_file("data", SIZE);
-	ring_init(&s->ring);
-	s->fd = open_file("data", O_RDWR);
-	s->map = map_fd(s->fd, SIZE, 0);
-	return register_one(&s->ring, s->map, SIZE);
-}
-
 static volatile sig_atomic_t signals_seen;
 
 static void on_signal(int sig)
@@ -41,7 +26,7 @@ static void children__none_to_wait_for(void **state)
 
 	(void)state;
 	sigaction(SIGCHLD, &action, NULL);
-	ret = open_and_stage(&s);
+	ret = open_and_stage(&s, SIZE);
 	/* None while it is staged, none after it was released. */
 	errno = 0;
 	assert_int_equal(waitpid(-1, NULL, WNOHANG), -1);
@@ -68,7 +53,7 @@ static void signals__dispositions_and_mask_untouched(void **state)
 	for (int i = 1; i < NSIG; i++)
 		sigaction(i, NULL, &before[i]);
 	sigprocmask(SIG_SETMASK, NULL, &mask_before);
-	must_stage(open_and_stage(&s));
+	must_stage(open_and_stage(&s, SIZE));
 	for (int i = 1; i < NSIG; i++) {
 		if (sigaction(i, NULL, &after) == 0)
 			assert_ptr_equal(after.sa_handler, before[i].sa_handler);
@@ -96,7 +81,7 @@ static void threads__none_left(void **state)
 	struct staged s;
 
 	(void)state;
-	must_stage(open_and_stage(&s));
+	must_stage(open_and_stage(&s, SIZE));
 	assert_int_equal(count_threads(), 1);
 	assert_int_equal(munmap(s.map, SIZE), 0);
 	assert_int_equal(count_threads(), 1);
@@ -150,7 +135,7 @@ static void descriptors__kept_ones_close_on_exec(void **state)
 	(void)state;
 	for (int fd = 0; fd < (int)ARRAY_SIZE(before); fd++)
 		before[fd] = fcntl(fd, F_GETFD) >= 0;
-	must_stage(open_and_stage(&s));
+	must_stage(open_and_stage(&s, SIZE));
 	dir = opendir("/proc/self/fd");
 	assert_non_null(dir);
 	while ((e = readdir(dir))) {
@@ -176,7 +161,7 @@ static void descriptors__closed_in_a_loop(void **state)
 	struct staged s;
 
 	(void)state;
-	must_stage(open_and_stage(&s));
+	must_stage(open_and_stage(&s, SIZE));
 	for (int fd = 3; fd < 20000; fd++) {
 		if (fd != s.ring.ring_fd)
 			close(fd);
@@ -194,7 +179,7 @@ static void descriptors__closed_by_close_range(void **state)
 	struct staged s;
 
 	(void)state;
-	must_stage(open_and_stage(&s));
+	must_stage(open_and_stage(&s, SIZE));
 	assert_int_equal(close_range((unsigned)s.fd, ~0u, 0), 0);
 	device_writes(&s.ring, s.map, SIZE, 0);
 	assert_int_equal(munmap(s.map, SIZE), 0);
@@ -289,7 +274,7 @@ static void descriptors__closed_by_fclose_when_staged(void **state)
 
 	(void)state;
 	make_file("other", SIZE);
-	must_stage(open_and_stage(&s));
+	must_stage(open_and_stage(&s, SIZE));
 	stream = fdopen(s.fd, "r+");
 	assert_non_null(stream);
 	assert_int_equal(fclose(stream), 0);
@@ -329,7 +314,7 @@ static void descriptors__all_closed_by_closefrom(void **state)
 	struct staged s;
 
 	(void)state;
-	must_stage(open_and_stage(&s));
+	must_stage(open_and_stage(&s, SIZE));
 	closefrom(3);
 	assert_int_equal(fcntl(s.fd, F_GETFD), -1);
 	assert_int_equal(lowest_free(), 3);
@@ -341,7 +326,7 @@ static void descriptors__all_closed_by_close_range(void **state)
 	struct staged s;
 
 	(void)state;
-	must_stage(open_and_stage(&s));
+	must_stage(open_and_stage(&s, SIZE));
 	assert_int_equal(close_range(3, ~0U, 0), 0);
 	assert_int_equal(fcntl(s.fd, F_GETFD), -1);
 	assert_int_equal(lowest_free(), 3);
@@ -353,7 +338,7 @@ static void descriptors__close_range_marks(void **state)
 	struct staged s;
 
 	(void)state;
-	must_stage(open_and_stage(&s));
+	must_stage(open_and_stage(&s, SIZE));
 	assert_int_equal(fcntl(s.fd, F_SETFD, 0), 0);
 	assert_int_equal(close_range(3, ~0U, CLOSE_RANGE_CLOEXEC), 0);
 	assert_int_equal(fcntl(s.fd, F_GETFD), FD_CLOEXEC);
@@ -397,7 +382,7 @@ static void unshared(int flags)
 	struct staged s;
 	pthread_t thread;
 
-	must_stage(open_and_stage(&s));
+	must_stage(open_and_stage(&s, SIZE));
 	assert_int_equal(fcntl(s.fd, F_SETFD, 0), 0);
 	u.s = &s;
 	assert_int_equal(pthread_create(&thread, NULL, unshare_and_store, &u), 0);
@@ -699,7 +684,7 @@ static void descriptors__standard_ones_closed(void **state)
 	(void)state;
 	fflush(NULL);
 	close(0);
-	must_stage(open_and_stage(&s));
+	must_stage(open_and_stage(&s, SIZE));
 	fd = open("/dev/null", O_RDONLY | O_CLOEXEC);
 	assert_int_equal(fd, s.fd + 1);
 	device_writes(&s.ring, s.map, SIZE, 0);

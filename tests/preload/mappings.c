@@ -17,21 +17,6 @@
 
 #define SIZE (256 * KIB)
 
-/* What the alias cases start from. */
-struct staged {
-	struct io_uring ring;
-	unsigned char *map;
-	int fd;
-};
-
-static void open_data(struct staged *s)
-{
-	make_file("data", SIZE);
-	s->fd = open_file("data", O_RDWR);
-	s->map = map_fd(s->fd, SIZE, 0);
-	ring_init(&s->ring);
-}
-
 static int stage(struct staged *s)
 {
 	return register_one(&s->ring, s->map, SIZE);
@@ -49,7 +34,7 @@ static void alias__writable_made_before(void **state)
 	unsigned char *alias;
 
 	(void)state;
-	open_data(&s);
+	open_data(&s, SIZE);
 	alias = map_file("data", SIZE);
 	must_stage(stage(&s));
 	device_writes(&s.ring, s.map, SIZE, 0);
@@ -70,7 +55,7 @@ static void alias__writable_made_after(void **state)
 	unsigned char *alias;
 
 	(void)state;
-	open_data(&s);
+	open_data(&s, SIZE);
 	must_stage(stage(&s));
 	device_writes(&s.ring, s.map, SIZE, 0);
 	alias = map_file("data", SIZE);
@@ -100,7 +85,7 @@ static void alias__read_only_made_before(void **state)
 	unsigned char *alias;
 
 	(void)state;
-	open_data(&s);
+	open_data(&s, SIZE);
 	alias = mmap(NULL, SIZE, PROT_READ, MAP_SHARED, s.fd, 0);
 	assert_ptr_not_equal(alias, MAP_FAILED);
 	must_stage(stage(&s));
@@ -114,7 +99,7 @@ static void alias__read_only_made_after(void **state)
 	unsigned char *alias;
 
 	(void)state;
-	open_data(&s);
+	open_data(&s, SIZE);
 	must_stage(stage(&s));
 	alias = mmap(NULL, SIZE, PROT_READ, MAP_SHARED, s.fd, 0);
 	assert_ptr_not_equal(alias, MAP_FAILED);
@@ -130,7 +115,7 @@ static void alias__read_only_descriptor(void **state)
 	int fd;
 
 	(void)state;
-	open_data(&s);
+	open_data(&s, SIZE);
 	fd = open_file("data", O_RDONLY);
 	before = mmap(NULL, SIZE, PROT_READ, MAP_SHARED, fd, 0);
 	assert_ptr_not_equal(before, MAP_FAILED);
@@ -158,7 +143,7 @@ static void alias__different_offset(void **state)
 	struct staged s;
 
 	(void)state;
-	open_data(&s);
+	open_data(&s, SIZE);
 	before = map_fd(s.fd, SIZE / 2, SIZE / 4);
 	must_stage(register_one(&s.ring, s.map, SIZE / 2));
 	after = map_fd(s.fd, SIZE / 2, SIZE / 4);
@@ -187,7 +172,7 @@ static void alias__several(void **state)
 	struct staged s;
 
 	(void)state;
-	open_data(&s);
+	open_data(&s, SIZE);
 	for (int i = 0; i < 4; i++)
 		alias[i] = map_fd(s.fd, SIZE, 0);
 	must_stage(stage(&s));
@@ -206,7 +191,7 @@ static void alias__by_mremap(void **state)
 	struct staged s;
 
 	(void)state;
-	open_data(&s);
+	open_data(&s, SIZE);
 	before = mremap(s.map, 0, SIZE, MREMAP_MAYMOVE);
 	assert_ptr_not_equal(before, MAP_FAILED);
 	must_stage(stage(&s));
@@ -226,7 +211,7 @@ static void alias__hard_link(void **state)
 	unsigned char *alias;
 
 	(void)state;
-	open_data(&s);
+	open_data(&s, SIZE);
 	assert_int_equal(link(path_of("data"), path_of("linked")), 0);
 	alias = map_file("linked", SIZE);
 	must_stage(stage(&s));
@@ -241,7 +226,7 @@ static void mremap__before_registering(void **state)
 	struct staged s;
 
 	(void)state;
-	open_data(&s);
+	open_data(&s, SIZE);
 	away = mmap(NULL, SIZE, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
 	moved = mremap(s.map, SIZE, SIZE, MREMAP_MAYMOVE | MREMAP_FIXED, away);
 	assert_ptr_equal(moved, away);
@@ -259,7 +244,7 @@ static void mremap__moves_staged(void **state)
 	struct staged s;
 
 	(void)state;
-	open_data(&s);
+	open_data(&s, SIZE);
 	must_stage(stage(&s));
 	device_writes(&s.ring, s.map, SIZE, 0);
 	away = mmap(NULL, SIZE, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
@@ -279,7 +264,7 @@ static void mremap__shrinks_and_grows(void **state)
 	struct staged s;
 
 	(void)state;
-	open_data(&s);
+	open_data(&s, SIZE);
 	must_stage(register_one(&s.ring, s.map, SIZE / 2));
 	device_writes(&s.ring, s.map, SIZE / 2, 0);
 	assert_ptr_equal(mremap(s.map, SIZE, SIZE / 4, 0), s.map);
@@ -299,7 +284,7 @@ static void munmap__parts(void **state)
 	struct staged s;
 
 	(void)state;
-	open_data(&s);
+	open_data(&s, SIZE);
 	must_stage(stage(&s));
 	device_writes(&s.ring, s.map, SIZE, 0);
 	/* The middle, then the end, then what is left at the start. */
@@ -321,7 +306,7 @@ static void munmap__part_before_registering(void **state)
 	struct staged s;
 
 	(void)state;
-	open_data(&s);
+	open_data(&s, SIZE);
 	assert_int_equal(munmap(s.map, SIZE / 4), 0);
 	must_stage(register_one(&s.ring, s.map + SIZE / 4, SIZE / 4));
 	device_writes(&s.ring, s.map + SIZE / 4, SIZE / 4, 0);
@@ -338,7 +323,7 @@ static void munmap__over_several_mappings(void **state)
 	unsigned char *room;
 
 	(void)state;
-	open_data(&s);
+	open_data(&s, SIZE);
 	room = mmap(NULL, 3 * SIZE, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
 	munmap(s.map, SIZE);
 	s.map = mmap(room + SIZE, SIZE, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_FIXED, s.fd,
@@ -357,7 +342,7 @@ static void mmap_fixed__over_staged(void **state)
 	unsigned char *map;
 
 	(void)state;
-	open_data(&s);
+	open_data(&s, SIZE);
 	must_stage(stage(&s));
 	device_writes(&s.ring, s.map, SIZE, 0);
 	/* Anonymous memory replaces the first half: the file's data is not the program's now.
@@ -379,7 +364,7 @@ static void mprotect__of_staged(void **state)
 	struct staged s;
 
 	(void)state;
-	open_data(&s);
+	open_data(&s, SIZE);
 	must_stage(stage(&s));
 	device_writes(&s.ring, s.map, SIZE, 0);
 	assert_int_equal(mprotect(s.map, SIZE / 2, PROT_READ), 0);
@@ -400,7 +385,7 @@ static void mprotect__before_registering(void **state)
 	struct staged s;
 
 	(void)state;
-	open_data(&s);
+	open_data(&s, SIZE);
 	munmap(s.map, SIZE);
 	s.map = mmap(NULL, SIZE, PROT_NONE, MAP_SHARED, s.fd, 0);
 	assert_ptr_not_equal(s.map, MAP_FAILED);
@@ -441,7 +426,7 @@ static void mlock__survives(void **state)
 	struct staged s;
 
 	(void)state;
-	open_data(&s);
+	open_data(&s, SIZE);
 	if (mlock(s.map, SIZE) < 0)
 		skip_test("cannot: the limit on locked memory is for small tests");
 	if (!is_locked(s.map, SIZE))
@@ -466,7 +451,7 @@ static void fork__before_staging(void **state)
 	char c = 0;
 
 	(void)state;
-	open_data(&s);
+	open_data(&s, SIZE);
 	assert_int_equal(pipe(go), 0);
 	assert_int_equal(pipe(done), 0);
 	pid = fork();
@@ -503,7 +488,7 @@ static void fork__ended_before_staging(void **state)
 	pid_t pid;
 
 	(void)state;
-	open_data(&s);
+	open_data(&s, SIZE);
 	pid = fork();
 	assert_true(pid >= 0);
 	if (pid == 0) {
@@ -528,7 +513,7 @@ static void fork__after_staging(void **state)
 	char c;
 
 	(void)state;
-	open_data(&s);
+	open_data(&s, SIZE);
 	must_stage(stage(&s));
 	assert_int_equal(pipe(go), 0);
 	pid = fork();
@@ -564,7 +549,7 @@ static void forked_parent(void **state)
 	char c;
 
 	(void)state;
-	open_data(&s);
+	open_data(&s, SIZE);
 	must_stage_in_part(stage(&s));
 	assert_int_equal(pipe(go), 0);
 	pid = fork();
@@ -604,7 +589,7 @@ static void vfork__child_executes(void **state)
 	pid_t pid;
 
 	(void)state;
-	open_data(&s);
+	open_data(&s, SIZE);
 	must_stage(stage(&s));
 	pid = clone(in_vfork_child, stack + sizeof(stack), CLONE_VM | CLONE_VFORK | SIGCHLD,
 		    NULL);
@@ -670,7 +655,7 @@ static void futex__sleepers_are_found(void **state)
 	char *syscall_of;
 
 	(void)state;
-	open_data(&s);
+	open_data(&s, SIZE);
 	bell = (void *)(s.map + SIZE / 2);
 	for (int back = 0; back < 2; back++) {
 		if (back)

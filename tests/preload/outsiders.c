@@ -10,29 +10,6 @@
 #define SIZE (256 * KIB)
 #define PAGE (4 * KIB)
 
-struct shown {
-	const unsigned char *at;
-	size_t len;
-	uint64_t offset;
-	unsigned seed;
-};
-
-static bool is_shown(void *arg)
-{
-	const struct shown *s = arg;
-
-	return differs(s->at, s->len, s->offset, s->seed) < 0;
-}
-
-/* What an outsider changed shows in memory, within the bound and some more. */
-static void must_show(const unsigned char *map, uint64_t offset, size_t len, unsigned seed)
-{
-	struct shown s = { map + offset, len, offset, seed };
-
-	if (!poll_until(is_shown, &s, 30000))
-		fail_test("pattern %u does not show at %lu+%zu\n", seed, offset, len);
-}
-
 static void outsider__a_write_reaches_memory(void **state)
 {
 	struct io_uring ring;
@@ -47,7 +24,7 @@ static void outsider__a_write_reaches_memory(void **state)
 	fill(map, PAGE, 0, NEW);
 	snprintf(len, sizeof(len), "%lu", 3 * PAGE + 5);
 	assert_int_equal(tool("filetool", "write", path_of("data"), "16387", len, "5"), 0);
-	must_show(map, 16387, 3 * PAGE + 5, OTHER);
+	assert_reaches_memory(map + 16387, 3 * PAGE + 5, 16387, OTHER);
 	assert_content(map, PAGE, 0, NEW);
 	assert_content(map + PAGE, 16387 - PAGE, PAGE, OLD);
 	assert_content(map + 16387 + 3 * PAGE + 5, SIZE - 16387 - 3 * PAGE - 5,
@@ -70,7 +47,7 @@ static void outsider__stores_through_a_mapping_reach_memory(void **state)
 	ring_init(&ring);
 	must_stage(register_one(&ring, map, SIZE));
 	assert_int_equal(tool("filetool", "store", path_of("data"), "16384", "8192", "5"), 0);
-	must_show(map, 16384, 8192, OTHER);
+	assert_reaches_memory(map + 16384, 8192, 16384, OTHER);
 	assert_content(map, 16384, 0, OLD);
 	assert_content(map + 24576, SIZE - 24576, 24576, OLD);
 	io_uring_queue_exit(&ring);
@@ -122,7 +99,7 @@ static void stored_and_evicted(bool changing)
 	if (changing)
 		change_begin(&c, map);
 	assert_int_equal(tool("filetool", "store-evicted", fd, "16384", "8192", "5"), 0);
-	must_show(map, 16384, 8192, OTHER);
+	assert_reaches_memory(map + 16384, 8192, 16384, OTHER);
 	if (changing)
 		change_end(&c);
 	fill(map + 12288, PAGE, 12288, NEW);
@@ -175,7 +152,7 @@ static void written_by_io_submit(int flags, bool changing)
 	assert_int_equal(syscall(SYS_io_submit, context, 1, &list), 1);
 	assert_int_equal(syscall(SYS_io_getevents, context, 1, 1, &done, NULL), 1);
 	assert_int_equal(done.res, PAGE);
-	must_show(map, 5 * PAGE, PAGE, OTHER);
+	assert_reaches_memory(map + 5 * PAGE, PAGE, 5 * PAGE, OTHER);
 	if (changing)
 		change_end(&c);
 	fill(map + 4 * PAGE, PAGE, 4 * PAGE, NEW);
@@ -240,7 +217,7 @@ static void outsider_then(bool cut, void (*change)(int fd), const char *name)
 		fill(theirs, THEIRS, 0, OTHER + i);
 		assert_int_equal(syscall(SYS_pwrite64, fd, theirs, THEIRS, 0), THEIRS);
 		change(fd);
-		must_show(map, 0, THEIRS, OTHER + i);
+		assert_reaches_memory(map, THEIRS, 0, OTHER + i);
 		assert_int_equal(msync(map, SIZE, MS_SYNC), 0);
 		assert_in_file("data", 0, THEIRS, OTHER + i);
 	}
@@ -366,7 +343,7 @@ static void outsider__a_write_before_the_end(void **state)
 	ring_init(&ring);
 	must_stage(register_one(&ring, map, SIZE));
 	assert_int_equal(tool("filetool", "write", path_of("data"), "258048", "500", "5"), 0);
-	must_show(map, 258048, 500, OTHER);
+	assert_reaches_memory(map + 258048, 500, 258048, OTHER);
 	assert_content(map + 258548, SIZE - 100 - 258548, 258548, OLD);
 	assert_int_equal(file_size("data"), SIZE - 100);
 	io_uring_queue_exit(&ring);
@@ -477,7 +454,7 @@ static void outsider__a_page_that_both_changed_keeps_memory(void **state)
 		assert_int_equal(msync(map, SIZE, MS_SYNC), 0);
 		if (keeper_said((void *)(uintptr_t)path_of("data")))
 			break;
-		must_show(map, 2 * PAGE, PAGE, OTHER);
+		assert_reaches_memory(map + 2 * PAGE, PAGE, 2 * PAGE, OTHER);
 		if (!kernel_refuses())
 			return;
 	}
@@ -516,9 +493,9 @@ static void outsider__opening_brings_the_content(void **state)
 static bool is_zero(void *arg)
 {
 	static const unsigned char zero[SIZE];
-	const struct shown *s = arg;
+	const struct iovec *range = arg;
 
-	return memcmp(s->at, zero, s->len) == 0;
+	return memcmp(range->iov_base, zero, range->iov_len) == 0;
 }
 
 /* What was cut off and came back as a hole reads zero, though memory had not changed since. */
@@ -527,12 +504,12 @@ static void truncated_and_grown(bool pinned)
 	const size_t left = SIZE / 2 + 10;
 	struct io_uring ring;
 	unsigned char *map;
-	struct shown gone;
+	struct iovec gone;
 	char offset[16], len[16];
 
 	make_file("data", SIZE);
 	map = map_file("data", SIZE);
-	gone = (struct shown){ .at = map + left, .len = SIZE - left };
+	gone = iov(map + left, SIZE - left);
 	ring_init(&ring);
 	must_stage(register_one(&ring, map, SIZE));
 	if (!pinned)

@@ -16,26 +16,6 @@
 
 extern char **environ;
 
-struct staged {
-	struct io_uring ring;
-	unsigned char *map;
-	int fd;
-};
-
-static void open_data(struct staged *s)
-{
-	make_file("data", SIZE);
-	ring_init(&s->ring);
-	s->fd = open_file("data", O_RDWR);
-	s->map = map_fd(s->fd, SIZE, 0);
-}
-
-static int open_and_stage(struct staged *s)
-{
-	open_data(s);
-	return register_one(&s->ring, s->map, SIZE);
-}
-
 static bool others_can(const char *how)
 {
 	int ret = tool("filetool", how, path_of("data"));
@@ -65,7 +45,7 @@ static void fork__with_threads_running(void **state)
 	pid_t pid;
 
 	(void)state;
-	must_stage(open_and_stage(&s));
+	must_stage(open_and_stage(&s, SIZE));
 	for (size_t i = 0; i < 2; i++)
 		assert_int_equal(pthread_create(&thread[i], NULL, storer, s.map + i * SIZE / 4),
 				 0);
@@ -98,7 +78,7 @@ static void fork__children_end_in_every_way(void **state)
 	pid_t pid;
 
 	(void)state;
-	must_stage(open_and_stage(&s));
+	must_stage(open_and_stage(&s, SIZE));
 	for (size_t i = 0; i < 4; i++) {
 		pid = fork();
 		assert_true(pid >= 0);
@@ -130,7 +110,7 @@ static void becomes_daemon(void **state)
 	struct staged s;
 
 	(void)state;
-	must_stage_in_part(open_and_stage(&s));
+	must_stage_in_part(open_and_stage(&s, SIZE));
 	fill(s.map, SIZE / 2, 0, NEW);
 	if (daemon(0, 0) < 0)
 		_exit(1);
@@ -150,7 +130,7 @@ static void forks_twice(void **state)
 	struct staged s;
 
 	(void)state;
-	must_stage_in_part(open_and_stage(&s));
+	must_stage_in_part(open_and_stage(&s, SIZE));
 	if (fork() > 0)
 		_exit(0);
 	if (fork() > 0)
@@ -173,7 +153,7 @@ static void posix_spawn__leaves_it_staged(void **state)
 	pid_t pid;
 
 	(void)state;
-	must_stage(open_and_stage(&s));
+	must_stage(open_and_stage(&s, SIZE));
 	assert_int_equal(posix_spawn(&pid, "/bin/true", NULL, NULL, argv, environ), 0);
 	assert_int_equal(wait_for(pid), 0);
 	device_writes(&s.ring, s.map, SIZE, 0);
@@ -190,7 +170,7 @@ static void madvise__dontfork(void **state)
 	pid_t pid;
 
 	(void)state;
-	must_stage(open_and_stage(&s));
+	must_stage(open_and_stage(&s, SIZE));
 	fill(s.map, SIZE, 0, NEW);
 	assert_int_equal(madvise(s.map, SIZE, MADV_DONTFORK), 0);
 	pid = fork();
@@ -222,7 +202,7 @@ static void madvise__dontfork_child_syncs(void **state)
 
 	(void)state;
 	assert_non_null(got);
-	must_stage(open_and_stage(&s));
+	must_stage(open_and_stage(&s, SIZE));
 	fill(s.map, SIZE, 0, NEW);
 	assert_int_equal(madvise(s.map, SIZE, MADV_DONTFORK), 0);
 	pid = fork();
@@ -255,7 +235,7 @@ static void flock__not_prolonged_by_child_without_range(void **state)
 	char c;
 
 	(void)state;
-	open_data(&s);
+	open_data(&s, SIZE);
 	assert_int_equal(flock(s.fd, LOCK_EX), 0);
 	ret = register_one(&s.ring, s.map, SIZE);
 	if (ret == 0)
@@ -287,7 +267,7 @@ static void ofd_lock__held_until_closed(void **state)
 	int ret;
 
 	(void)state;
-	open_data(&s);
+	open_data(&s, SIZE);
 	assert_int_equal(fcntl(s.fd, F_OFD_SETLK, &lock), 0);
 	ret = register_one(&s.ring, s.map, SIZE);
 	assert_false(others_can("lockable"));
@@ -310,7 +290,7 @@ static void posix_lock__survives_child(void **state)
 	int ret;
 
 	(void)state;
-	open_data(&s);
+	open_data(&s, SIZE);
 	assert_int_equal(fcntl(s.fd, F_SETLK, &lock), 0);
 	ret = register_one(&s.ring, s.map, SIZE);
 	pid = fork();
@@ -341,7 +321,7 @@ static void descriptors__dup2_onto_all(void **state)
 	int null;
 
 	(void)state;
-	must_stage(open_and_stage(&s));
+	must_stage(open_and_stage(&s, SIZE));
 	null = open("/dev/null", O_RDWR | O_CLOEXEC);
 	assert_true(null >= 0);
 	for (int fd = 400; fd < 5000; fd++)
@@ -488,7 +468,7 @@ static void descriptors__dup2_while_truncating(void **state)
 	pthread_t t;
 
 	(void)state;
-	must_stage(open_and_stage(&s));
+	must_stage(open_and_stage(&s, SIZE));
 	t = start_user(use_by_dup2);
 	for (unsigned n = 0; now_ms() < until; n++)
 		assert_int_equal(truncate(path_of("data"), (off_t)(n % 2 ? SIZE : SIZE / 2)),
@@ -512,7 +492,7 @@ static void limit__few_files(void **state)
 
 	(void)state;
 	set_files(40);
-	must_stage(open_and_stage(&s));
+	must_stage(open_and_stage(&s, SIZE));
 	device_writes(&s.ring, s.map, SIZE, 0);
 	assert_int_equal(munmap(s.map, SIZE), 0);
 	assert_in_file("data", 0, SIZE, DEVICE);
@@ -526,7 +506,7 @@ static void limit__no_file_left(void **state)
 	int last;
 
 	(void)state;
-	open_data(&s);
+	open_data(&s, SIZE);
 	last = dup(s.fd);
 	assert_true(last >= 0);
 	set_files((rlim_t)last + 1);
@@ -552,7 +532,7 @@ static void vmsplice__pages_in_a_pipe(void **state)
 	int way[2], ret;
 
 	(void)state;
-	open_data(&s);
+	open_data(&s, SIZE);
 	assert_non_null(copy);
 	assert_int_equal(pipe(way), 0);
 	part = iov(s.map, 4 * page_size());

@@ -14,21 +14,6 @@
 
 #define SIZE (256 * KIB)
 
-struct staged {
-	struct io_uring ring;
-	unsigned char *map;
-	int fd;
-};
-
-static int open_and_stage(struct staged *s)
-{
-	make_file("data", SIZE);
-	ring_init(&s->ring);
-	s->fd = open_file("data", O_RDWR);
-	s->map = map_fd(s->fd, SIZE, 0);
-	return register_one(&s->ring, s->map, SIZE);
-}
-
 /* What a program does that has no libc, or a runtime with system calls of its own. */
 static long inline_call(long nr, long a, long b, long c, long d, long e, long f)
 {
@@ -66,7 +51,7 @@ static void munmap__unseen_then_released(void **state)
 	struct staged s;
 
 	(void)state;
-	must_stage(open_and_stage(&s));
+	must_stage(open_and_stage(&s, SIZE));
 	device_writes(&s.ring, s.map, SIZE, 0);
 	assert_int_equal(io_uring_unregister_buffers(&s.ring), 0);
 	assert_int_equal(inline_call(SYS_munmap, (long)s.map, SIZE, 0, 0, 0, 0), 0);
@@ -93,7 +78,7 @@ static void mremap__unseen_then_msync(void **state)
 
 	(void)state;
 	assert_ptr_not_equal(to, MAP_FAILED);
-	must_stage(open_and_stage(&s));
+	must_stage(open_and_stage(&s, SIZE));
 	assert_ptr_equal((void *)inline_call(SYS_mremap, (long)s.map, SIZE, SIZE,
 					     MREMAP_MAYMOVE | MREMAP_FIXED, (long)to, 0),
 			 to);
@@ -114,7 +99,7 @@ static void mmap__unseen_over_part(void **state)
 	struct staged s;
 
 	(void)state;
-	must_stage(open_and_stage(&s));
+	must_stage(open_and_stage(&s, SIZE));
 	device_writes(&s.ring, s.map, SIZE, 0);
 	assert_int_equal(io_uring_unregister_buffers(&s.ring), 0);
 	assert_ptr_equal(anonymous_at(s.map + SIZE / 2, SIZE / 4), s.map + SIZE / 2);
@@ -142,7 +127,7 @@ static void mmap__unseen_of_same_file(void **state)
 	long at;
 
 	(void)state;
-	must_stage(open_and_stage(&s));
+	must_stage(open_and_stage(&s, SIZE));
 	device_writes(&s.ring, s.map, SIZE, 0);
 	assert_int_equal(msync(s.map, SIZE, MS_SYNC), 0);
 	assert_int_equal(io_uring_unregister_buffers(&s.ring), 0);
@@ -171,7 +156,7 @@ static void kept_mapping__overwritten(void **state)
 	FILE *maps;
 
 	(void)state;
-	must_stage(open_and_stage(&s));
+	must_stage(open_and_stage(&s, SIZE));
 	if (!kernel_refuses())
 		skip_test("not on tmpfs: nothing is staged there");
 	device_writes(&s.ring, s.map, SIZE, 0);
@@ -289,7 +274,7 @@ static void mprotect__unseen(void **state)
 	struct staged s;
 
 	(void)state;
-	must_stage(open_and_stage(&s));
+	must_stage(open_and_stage(&s, SIZE));
 	device_writes(&s.ring, s.map, SIZE, 0);
 	assert_int_equal(io_uring_unregister_buffers(&s.ring), 0);
 	assert_int_equal(inline_call(SYS_mprotect, (long)s.map, SIZE, PROT_READ, 0, 0, 0), 0);
@@ -369,7 +354,7 @@ static void dontfork__unseen(void **state)
 	struct staged s;
 
 	(void)state;
-	must_stage(open_and_stage(&s));
+	must_stage(open_and_stage(&s, SIZE));
 	device_writes(&s.ring, s.map, SIZE, 0);
 	assert_int_equal(io_uring_unregister_buffers(&s.ring), 0);
 	assert_int_equal(inline_call(SYS_madvise, (long)s.map, SIZE, MADV_DONTFORK, 0, 0, 0),
@@ -396,7 +381,7 @@ static void syscall__is_seen(void **state)
 	long p;
 
 	(void)state;
-	must_stage(open_and_stage(&s));
+	must_stage(open_and_stage(&s, SIZE));
 	device_writes(&s.ring, s.map, SIZE, 0);
 	p = syscall(SYS_mremap, s.map, SIZE, SIZE / 2, MREMAP_MAYMOVE);
 	assert_ptr_equal((void *)p, s.map);
@@ -431,7 +416,7 @@ static void clone__without_atfork_handlers(void **state)
 	pid_t pid;
 
 	(void)state;
-	must_stage(open_and_stage(&s));
+	must_stage(open_and_stage(&s, SIZE));
 	device_writes(&s.ring, s.map, SIZE, 0);
 	pid = raw_fork();
 	assert_true(pid >= 0);
@@ -472,7 +457,7 @@ static void clone__by_libc(void **state)
 	pid_t pid;
 
 	(void)state;
-	must_stage(open_and_stage(&s));
+	must_stage(open_and_stage(&s, SIZE));
 	pid = clone(clone_child, stack + sizeof(stack), SIGCHLD, &s);
 	assert_true(pid > 0);
 	assert_int_equal(wait_for(pid), 0);
@@ -490,7 +475,7 @@ static void raw_forked_parent(void **state)
 	char c;
 
 	(void)state;
-	must_stage_in_part(open_and_stage(&s));
+	must_stage_in_part(open_and_stage(&s, SIZE));
 	assert_int_equal(pipe(go), 0);
 	if (raw_fork() == 0) {
 		close(go[1]);
@@ -524,7 +509,7 @@ static void clone__with_shared_memory(void **state)
 	pid_t pid;
 
 	(void)state;
-	must_stage(open_and_stage(&s));
+	must_stage(open_and_stage(&s, SIZE));
 	pid = clone(borrower, stack + sizeof(stack), CLONE_VM | CLONE_VFORK | SIGCHLD, &s);
 	assert_true(pid > 0);
 	assert_int_equal(wait_for(pid), 0);
