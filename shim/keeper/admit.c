@@ -202,15 +202,18 @@ int do_attach(struct stage *s, struct job *j, int *ret_memfd)
 	err = segment_adopt(s, m, j->fd[1], j->fd[2], &g);
 	if (err)
 		return refuse(m, REASON_PROTOCOL, err);
-	if (before)
-		segment_forget(before);
 	pthread_mutex_lock(&keeper.lock);
 	memcpy(s->name, m->text, sizeof(s->name));
-	m->id = keeper.next_id++;
+	m->id = before ? before->id : keeper.next_id++;
+	if (before)
+		segment_destroy(before);
 	segment_admit(g, m->id, c->run, c->interval_ms);
 	segment_use(g, c);
 	pthread_mutex_unlock(&keeper.lock);
-	if (guarded_keep(g))
+	/* By the same number, so that the guardian has the one or the other. */
+	if (before)
+		guarded_keep_anyhow(g);
+	else if (guarded_keep(g))
 		keeper_say("%s: the guardian cannot keep what is staged", s->name);
 	return 0;
 }

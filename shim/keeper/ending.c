@@ -10,15 +10,6 @@
 
 #define RETRY_MOST_MS 5000
 
-void segment_forget(struct segment *g)
-{
-	if (g->state != SEGMENT_FILLING)
-		guarded_drop(g);
-	pthread_mutex_lock(&keeper.lock);
-	segment_destroy(g);
-	pthread_mutex_unlock(&keeper.lock);
-}
-
 /* Whoever waits for the end may unmount the file system then: nothing of it is open any more.
  */
 void segment_let_go(struct segment *g)
@@ -54,41 +45,59 @@ static int seal(struct segment *g)
 	return 0;
 }
 
-/* Where it is refused, *ret_fd is the memory that the segment goes on in: what the client has
- * may have been sealed, now or by a keeper before. */
+/* A segment whose last word was said, but not written: it goes on in memory that can be mapped
+ * for writing. Before anybody has that the guardian does, or the next worker would take what
+ * was sealed for newer than the file. */
+int segment_reopen(struct segment *g)
+{
+	const unsigned char *mem;
+	int fd, err = segment_copy_memory(g, &fd, &mem);
+
+	if (err)
+		return err;
+	pthread_mutex_lock(&keeper.lock);
+	segment_take_memory(g, fd, mem);
+	g->state = SEGMENT_LIVE;
+	g->ledger->state = SEGMENT_LIVE;
+	pthread_mutex_unlock(&keeper.lock);
+	guarded_keep_anyhow(g);
+	return 0;
+}
+
+/* Where it goes on, the client is told in which memory, if its own may have been sealed. */
+static int refuse_to_retire(struct segment *g, struct job *j, int *ret_fd, enum reason why,
+			    int err)
+{
+	while (g->state == SEGMENT_SEALED && segment_reopen(g) < 0)
+		usleep(100 * 1000);
+	if (g->replaced)
+		*ret_fd = g->memfd;
+	return refuse(&j->m, why, err);
+}
+
 int do_retire(struct segment *g, struct job *j, int *ret_fd)
 {
 	int err = 0;
 
-	*ret_fd = g->memfd;
 	/* One that only writes the file, too: it may be between file and memory. */
 	if (used_by_others(g, j->from->client))
-		return refuse(&j->m, REASON_IN_USE, -EBUSY);
+		return refuse_to_retire(g, j, ret_fd, REASON_IN_USE, -EBUSY);
 	if (g->state != SEGMENT_SEALED)
 		err = engine_sync(g, g->off, g->len);
 	if (err)
-		return refuse(&j->m, REASON_WRITE_BACK, err);
+		return refuse_to_retire(g, j, ret_fd, REASON_WRITE_BACK, err);
 	err = seal(g);
 	if (err)
-		return refuse(&j->m, REASON_IN_USE, -EBUSY);
+		return refuse_to_retire(g, j, ret_fd, REASON_IN_USE, -EBUSY);
 	err = engine_sync(g, g->off, g->len);
 	/* An msync() that looks for what is staged from now on finds nothing, and that is true.
 	 */
 	if (!err)
 		err = engine_flush(g->stage);
-	if (!err) {
-		*ret_fd = -1;
-		segment_let_go(g);
-		return 0;
-	}
-	/* Sealed, and not to be written: it goes on in memory that is not sealed. */
-	while (segment_replace_memory(g) < 0)
-		usleep(100 * 1000);
-	g->state = SEGMENT_LIVE;
-	g->ledger->state = SEGMENT_LIVE;
-	(void)guarded_keep(g);
-	*ret_fd = g->memfd;
-	return refuse(&j->m, REASON_WRITE_BACK, err);
+	if (err)
+		return refuse_to_retire(g, j, ret_fd, REASON_WRITE_BACK, err);
+	segment_let_go(g);
+	return 0;
 }
 
 /* In the file, and on the device where that has just failed to take it. */

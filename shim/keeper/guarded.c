@@ -88,6 +88,19 @@ int guarded_keep(const struct segment *g)
 	return ask(&m, fd, PROTO_FDS);
 }
 
+void guarded_keep_anyhow(const struct segment *g)
+{
+	bool said = false;
+
+	while (guarded_keep(g)) {
+		if (!said)
+			keeper_say("%s: the guardian cannot keep what is staged; trying again",
+				   g->stage->name);
+		said = true;
+		pause_10ms();
+	}
+}
+
 void guarded_drop(struct segment *g)
 {
 	struct msg m;

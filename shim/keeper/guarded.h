@@ -13,6 +13,9 @@ void guarded_begin(struct guardian *g);
  * cannot be kept, and must not be in force. No lock held. */
 int guarded_keep(const struct segment *g);
 
+/* The same for a segment that the guardian has already, with other memory. */
+void guarded_keep_anyhow(const struct segment *g);
+
 /* Before a segment is destroyed that was kept. When it returns the guardian has nothing of it
  * open any more. No lock held. */
 void guarded_drop(struct segment *g);

@@ -58,6 +58,7 @@ struct segment {
 	LIST_HEAD(, use) users;
 	enum segment_state state;
 	bool ending;	      /* the guardian must not hear of it any more */
+	bool replaced;	      /* the memory is another one than clients may have */
 	uint64_t interval_ms; /* of whoever brought it */
 	uint64_t dirty;	      /* bytes found changed by the last pass */
 	uint64_t retry_ms;    /* between two tries of the last word */
@@ -210,9 +211,12 @@ static inline uint8_t *segment_flags(const struct segment *g)
 int segment_create(struct stage *s, uint64_t off, uint64_t len, struct segment **ret);
 int segment_adopt(struct stage *s, const struct msg *m, int memfd, int ledger,
 		  struct segment **ret);
-bool same_inode(int a, int b);		       /* descriptors */
-int segment_replace_memory(struct segment *g); /* a copy that is not sealed */
-void segment_unpopulate(struct segment *g);    /* our own mapping holds no page any more */
+bool same_inode(int a, int b); /* descriptors */
+/* A copy that is not sealed; and that one instead of its own, lock held: a new guardian may
+ * just be told of it. */
+int segment_copy_memory(const struct segment *g, int *ret_fd, const unsigned char **ret_mem);
+void segment_take_memory(struct segment *g, int fd, const unsigned char *mem);
+void segment_unpopulate(struct segment *g); /* our own mapping holds no page any more */
 void segment_free(struct segment *g);
 
 /* lane.c; lock held */

@@ -31,7 +31,7 @@ int sync_stage(struct stage *s, uint64_t off, uint64_t len, bool durable);
 
 /* ending.c */
 void segment_let_go(struct segment *g); /* frees it, and wakes who waits for that */
-void segment_forget(struct segment *g); /* frees it; its stage is still needed */
+int segment_reopen(struct segment *g);	/* one that is sealed */
 int do_retire(struct segment *g, struct job *j, int *ret_fd);
 int do_release(struct stage *s, struct job *j, struct segment *g);
 void let_go(struct stage *s); /* the last word on segments that nobody shows any more */

@@ -194,7 +194,7 @@ bool same_inode(int a, int b)
 	       x.st_ino == y.st_ino;
 }
 
-int segment_replace_memory(struct segment *g)
+int segment_copy_memory(const struct segment *g, int *ret_fd, const unsigned char **ret_mem)
 {
 	const unsigned char *mem = NULL;
 	uint64_t at = 0;
@@ -215,11 +215,18 @@ int segment_replace_memory(struct segment *g)
 			close(fd);
 		return err;
 	}
+	*ret_fd = fd;
+	*ret_mem = mem;
+	return 0;
+}
+
+void segment_take_memory(struct segment *g, int fd, const unsigned char *mem)
+{
 	munmap((void *)(uintptr_t)g->mem, g->len);
 	close(g->memfd);
 	g->memfd = fd;
 	g->mem = mem;
-	return 0;
+	g->replaced = true;
 }
 
 /* Pages that we map count as ours when the kernel looks for whom to kill for memory; and we are

@@ -20,22 +20,6 @@ static struct segment *first_in(struct stage *s, uint64_t off, uint64_t len)
 	return found;
 }
 
-/* A segment whose last word was said, but could not be written: it goes on in memory that can
- * be mapped for writing. */
-static int reopen_memory(struct segment *g)
-{
-	int err;
-
-	if (g->state != SEGMENT_SEALED)
-		return 0;
-	err = segment_replace_memory(g);
-	if (err)
-		return err;
-	g->state = SEGMENT_LIVE;
-	g->ledger->state = SEGMENT_LIVE;
-	return 0;
-}
-
 /*
  * Any descriptor of the file will do: who may open it only for reading, but has our user ID,
  * could also take the memory from the process that staged it. A client that asks has the file
@@ -63,7 +47,7 @@ int do_join(struct stage *s, struct job *j, struct segment **ret)
 			segment_let_go(g); /* its COMMIT will find it gone */
 		return -EAGAIN;
 	}
-	err = reopen_memory(g);
+	err = g->state == SEGMENT_SEALED ? segment_reopen(g) : 0;
 	if (err)
 		return refuse(m, REASON_NO_MEMORY, err);
 	pthread_mutex_lock(&keeper.lock);

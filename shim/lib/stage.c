@@ -234,13 +234,31 @@ static int act_retire(void *arg)
 	return err;
 }
 
-/* No keeper is to be had any more, and the last one may have sealed the memory. */
-static void make_mappable(struct segment *s)
+/* A keeper that died may have sealed the memory, before it answered or, where we do not show
+ * it, after. True: it goes on in a copy, which no keeper has. */
+static bool make_mappable(struct segment *s)
 {
 	const struct timespec pause = { .tv_nsec = 10 * 1000 * 1000 };
+	bool copied = false;
 
-	while ((segment_sealed(s) && segment_unseal(s) < 0) || exchange_identify(s) < 0)
-		nanosleep(&pause, NULL);
+	for (;; nanosleep(&pause, NULL)) {
+		if (segment_sealed(s) && segment_unseal(s) == 0)
+			copied = true;
+		if (!segment_sealed(s) && exchange_identify(s) == 0)
+			return copied;
+	}
+}
+
+/* Where none is to be had, the next need of a keeper tells it. */
+static void tell_of_copy(struct exchange *x)
+{
+	enum reason why = REASON_KEEPER_LOST;
+	int err = -EPIPE;
+
+	for (int tries = 0; tries < KEEPERS_MOST && err && why == REASON_KEEPER_LOST; tries++) {
+		why = REASON_NONE;
+		err = recover_segment(x->s, (uintptr_t)x->place[0].saved, &why);
+	}
 }
 
 /* Threads wait for these mappings, and there is nothing else that could stand there. */
@@ -248,9 +266,9 @@ static void back_to_segment(void *arg)
 {
 	const struct timespec pause = { .tv_nsec = 10 * 1000 * 1000 };
 	struct exchange *x = arg;
-	bool said = false;
+	bool copied, said = false;
 
-	make_mappable(x->s);
+	copied = make_mappable(x->s);
 	for (size_t i = 0; i < x->n; i++) {
 		while (!(x->span[i].backward = exchange_map_segment(x, &x->place[i]))) {
 			if (!said)
@@ -261,10 +279,11 @@ static void back_to_segment(void *arg)
 					errno);
 			said = true;
 			nanosleep(&pause, NULL);
-			/* A successor tries the last word on what it finds, too. */
-			make_mappable(x->s);
+			copied |= make_mappable(x->s);
 		}
 	}
+	if (copied)
+		tell_of_copy(x);
 }
 
 static int run_curtain(struct exchange *x, int (*act)(void *), void (*back)(void *))
