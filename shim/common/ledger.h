@@ -27,12 +27,19 @@ struct ledger_header {
 	uint64_t off, len; /* bytes of the file */
 	uint32_t state;	   /* enum segment_state */
 	int32_t error;	   /* of the last write-back that failed and was not made good, or 0 */
+	uint32_t flushing; /* fdatasync() is asked; its answer may be lost with who asked */
+	uint32_t unused;
+	uint64_t memory; /* inode number of the one that the bases are of: of several, the last
+			  */
 };
 
 /* XXH3-128 of the content on which segment and file last agreed. */
 struct ledger_base {
 	uint64_t lo, hi;
 };
+
+/* What both memfds are called: device and inode number of the file. */
+#define MEMFD_NAME "pinstage:%lu:%lu"
 
 #define LEDGER_UNKNOWN 0x01 /* the base says nothing: write the page */
 #define LEDGER_COMPARE 0x04 /* the base says nothing: look at the file, write if it differs */

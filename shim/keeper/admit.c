@@ -202,6 +202,8 @@ int do_attach(struct stage *s, struct job *j, int *ret_memfd)
 	err = segment_adopt(s, m, j->fd[1], j->fd[2], &g);
 	if (err)
 		return refuse(m, REASON_PROTOCOL, err);
+	if (!before && segment_is_superseded(g))
+		engine_record_bases(g); /* never to be written */
 	pthread_mutex_lock(&keeper.lock);
 	memcpy(s->name, m->text, sizeof(s->name));
 	m->id = before ? before->id : keeper.next_id++;
@@ -215,5 +217,6 @@ int do_attach(struct stage *s, struct job *j, int *ret_memfd)
 		guarded_keep_anyhow(g);
 	else if (guarded_keep(g))
 		keeper_say("%s: the guardian cannot keep what is staged", s->name);
+	segment_is_current(g);
 	return 0;
 }

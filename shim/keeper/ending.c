@@ -61,6 +61,7 @@ int segment_reopen(struct segment *g)
 	g->ledger->state = SEGMENT_LIVE;
 	pthread_mutex_unlock(&keeper.lock);
 	guarded_keep_anyhow(g);
+	segment_is_current(g);
 	return 0;
 }
 

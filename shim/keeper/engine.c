@@ -265,17 +265,23 @@ static void settle(struct segment *g, int err)
 			flags[p] = err ? LEDGER_UNKNOWN : flags[p] & LEDGER_COMPARE;
 }
 
-/* The kernel may drop pages whose write-back failed: what was written since the last success is
- * then written again. */
+/* The kernel may drop pages whose write-back failed, and says so once: what was written since
+ * the last success is then written again; also by who comes after us, if we die over it.
+ */
 int engine_flush(struct stage *s)
 {
 	struct segment *g;
-	int err = fdatasync(s->fd) < 0 ? -errno : 0;
+	int err;
 
-	s->unflushed = err != 0;
 	LIST_FOREACH(g, &s->segments, link)
+		g->ledger->flushing = 1;
+	err = fdatasync(s->fd) < 0 ? -errno : 0;
+	s->unflushed = err != 0;
+	LIST_FOREACH(g, &s->segments, link) {
 		if (g->state != SEGMENT_FILLING)
 			settle(g, err);
+		g->ledger->flushing = 0;
+	}
 	return err;
 }
 

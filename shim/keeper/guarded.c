@@ -108,10 +108,15 @@ void guarded_drop(struct segment *g)
 	pthread_mutex_lock(&keeper.lock);
 	g->ending = true;
 	pthread_mutex_unlock(&keeper.lock);
-	msg_init(&m, MSG_ABORT);
-	m.type = GUARD_DROP;
-	m.id = g->id;
-	(void)ask(&m, NULL, 0);
+	/* What it kept for ever would be taken for staged by the next worker. */
+	for (;;) {
+		msg_init(&m, MSG_ABORT);
+		m.type = GUARD_DROP;
+		m.id = g->id;
+		if (!ask(&m, NULL, 0))
+			break;
+		pause_10ms();
+	}
 }
 
 void guarded_leave(bool for_another)
@@ -204,6 +209,9 @@ static bool adopt(struct vault_entry *e)
 	close(e->fd[VAULT_MEMORY]);
 	close(e->fd[VAULT_LEDGER]);
 	segment_admit(g, e->m.id, e->m.run, e->m.arg[0]);
+	if (segment_is_superseded(g))
+		engine_record_bases(g);
+	segment_is_current(g);
 	return true;
 }
 

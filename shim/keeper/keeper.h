@@ -205,8 +205,6 @@ static inline uint8_t *segment_flags(const struct segment *g)
 	return (uint8_t *)(ledger_bases(g->ledger) + segment_pages(g));
 }
 
-#define MEMFD_NAME "pinstage:%lu:%lu" /* device, inode */
-
 /* segment.c: the segment's memory. -errno */
 int segment_create(struct stage *s, uint64_t off, uint64_t len, struct segment **ret);
 int segment_adopt(struct stage *s, const struct msg *m, int memfd, int ledger,
@@ -216,6 +214,14 @@ bool same_inode(int a, int b); /* descriptors */
  * just be told of it. */
 int segment_copy_memory(const struct segment *g, int *ret_fd, const unsigned char **ret_mem);
 void segment_take_memory(struct segment *g, int fd, const unsigned char *mem);
+/*
+ * Memory that was sealed and could not be written goes on in other memory, with the same
+ * ledger, and may still be somewhere when that was written long ago. The ledger says which one
+ * is the last, once the guardian has that; what was superseded has nothing that the file has
+ * not.
+ */
+void segment_is_current(struct segment *g);
+bool segment_is_superseded(const struct segment *g);
 void segment_unpopulate(struct segment *g); /* our own mapping holds no page any more */
 void segment_free(struct segment *g);
 

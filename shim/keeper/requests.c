@@ -63,6 +63,7 @@ static int do_commit(struct segment *g, struct msg *m)
 	err = guarded_keep(g);
 	if (!err)
 		return 0;
+	guarded_drop(g); /* another guardian may have been told of it meanwhile */
 	set_state(g, SEGMENT_FILLING);
 	return refuse(m, REASON_NO_FILES, err);
 }

@@ -98,6 +98,7 @@ int segment_create(struct stage *s, uint64_t off, uint64_t len, struct segment *
 		segment_free(g);
 		return err;
 	}
+	segment_is_current(g);
 	*ret = g;
 	return 0;
 }
@@ -142,6 +143,37 @@ static bool has_unflushed(const struct segment *g)
 	return false;
 }
 
+/* The keeper before may have died with an error of the device's that nobody hears again. */
+static void doubt_flush(struct segment *g)
+{
+	const uint64_t pages = segment_pages(g);
+	uint8_t *flags = segment_flags(g);
+
+	for (uint64_t p = 0; p < pages && g->ledger->flushing; p++)
+		if (flags[p] & LEDGER_PENDING)
+			flags[p] = LEDGER_UNKNOWN;
+	g->ledger->flushing = 0;
+}
+
+static uint64_t memory_of(const struct segment *g)
+{
+	struct stat st;
+
+	return fstat(g->memfd, &st) == 0 ? st.st_ino : 0;
+}
+
+void segment_is_current(struct segment *g)
+{
+	if (g->state != SEGMENT_SEALED)
+		g->ledger->memory = memory_of(g);
+}
+
+bool segment_is_superseded(const struct segment *g)
+{
+	return g->state == SEGMENT_SEALED && g->ledger->memory &&
+	       g->ledger->memory != memory_of(g);
+}
+
 int segment_adopt(struct stage *s, const struct msg *m, int memfd, int ledger,
 		  struct segment **ret)
 {
@@ -179,6 +211,7 @@ int segment_adopt(struct stage *s, const struct msg *m, int memfd, int ledger,
 	 */
 	g->state = fcntl(g->memfd, F_GET_SEALS) & F_SEAL_WRITE ? SEGMENT_SEALED : SEGMENT_LIVE;
 	g->ledger->state = g->state;
+	doubt_flush(g);
 	if (has_unflushed(g))
 		s->unflushed = true;
 	PROBE(takeover, s->key.ino, g->off, g->len, (int)g->state);

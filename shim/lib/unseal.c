@@ -9,6 +9,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "common/ledger.h"
 #include "lib/ownfd.h"
 #include "lib/real.h"
 
@@ -28,12 +29,15 @@ bool segment_in_force(const struct segment *s)
 	return s->areas || s->joined || !segment_sealed(s);
 }
 
-static int make_memory(uint64_t len)
+static int make_memory(struct inode_key key, uint64_t len)
 {
-	int fd = memfd_create("pinstage", MFD_CLOEXEC | MFD_ALLOW_SEALING | MFD_NOEXEC_SEAL);
+	char name[96];
+	int fd;
 
+	snprintf(name, sizeof(name), MEMFD_NAME, key.dev, key.ino);
+	fd = memfd_create(name, MFD_CLOEXEC | MFD_ALLOW_SEALING | MFD_NOEXEC_SEAL);
 	if (fd < 0 && errno == EINVAL) /* before Linux 6.3 */
-		fd = memfd_create("pinstage", MFD_CLOEXEC | MFD_ALLOW_SEALING);
+		fd = memfd_create(name, MFD_CLOEXEC | MFD_ALLOW_SEALING);
 	if (fd < 0)
 		return -errno;
 	/* All of it, so that copying cannot meet want of memory, which is SIGBUS. */
@@ -75,7 +79,7 @@ static int copy_memory(const struct segment *s, int to)
 
 int segment_unseal(struct segment *s)
 {
-	int fd = make_memory(s->len), err;
+	int fd = make_memory(s->key, s->len), err;
 
 	if (fd < 0)
 		return fd;

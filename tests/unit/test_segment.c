@@ -397,6 +397,61 @@ static void adopt__sealed_one(void **state)
 	segment_free(old);
 }
 
+/* Sealed memory of which the content went on elsewhere, with the same ledger, is known as that;
+ * memory that can be stored to is the last one, whatever the ledger says. */
+static void adopt__superseded(void **state)
+{
+	struct segment *old, *g;
+	struct msg m;
+	int next;
+
+	(void)state;
+	old = old_one(0, 3, &m);
+	next = sealed_copy(old->memfd, F_SEAL_SHRINK | F_SEAL_GROW, size_of(old->memfd));
+	assert_int_equal(fcntl(old->memfd, F_ADD_SEALS, F_SEAL_WRITE), 0);
+	assert_int_equal(segment_adopt(&stage, &m, old->memfd, old->ledger_fd, &g), 0);
+	assert_false(segment_is_superseded(g));
+	segment_free(g);
+	assert_int_equal(segment_adopt(&stage, &m, next, old->ledger_fd, &g), 0);
+	assert_false(segment_is_superseded(g));
+	segment_is_current(g);
+	segment_free(g);
+	assert_int_equal(segment_adopt(&stage, &m, old->memfd, old->ledger_fd, &g), 0);
+	assert_true(segment_is_superseded(g));
+	segment_is_current(g); /* it is not */
+	assert_true(segment_is_superseded(g));
+	segment_free(g);
+	assert_int_equal(fcntl(next, F_ADD_SEALS, F_SEAL_WRITE), 0);
+	assert_int_equal(segment_adopt(&stage, &m, next, old->ledger_fd, &g), 0);
+	assert_false(segment_is_superseded(g));
+	segment_free(g);
+	segment_free(old);
+	close(next);
+}
+
+/* Of one who died over fdatasync() nobody knows what that said. */
+static void adopt__flush_under_way(void **state)
+{
+	struct segment *old, *g;
+	struct msg m;
+
+	(void)state;
+	for (unsigned under_way = 0; under_way < 2; under_way++) {
+		old = old_one(0, 3, &m);
+		ledger_flags(old->ledger)[1] = LEDGER_PENDING;
+		old->ledger->flushing = under_way;
+		assert_int_equal(segment_adopt(&stage, &m, old->memfd, old->ledger_fd, &g), 0);
+		assert_int_equal(ledger_flags(g->ledger)[0], 0);
+		assert_int_equal(ledger_flags(g->ledger)[1],
+				 under_way ? LEDGER_UNKNOWN : LEDGER_PENDING);
+		assert_int_equal(g->ledger->flushing, 0);
+		assert_true(stage.unflushed);
+		stage.unflushed = false;
+		segment_free(g);
+		segment_free(old);
+	}
+}
+
 /* That nothing can change any more is the kernel's word, not the ledger's. */
 static void adopt__says_that_it_is_sealed(void **state)
 {
@@ -462,6 +517,8 @@ static const struct CMUnitTest tests[] = {
 	T(adopt__ledger_that_cannot_be_written),
 	T(adopt__sealed_one),
 	T(adopt__says_that_it_is_sealed),
+	T(adopt__superseded),
+	T(adopt__flush_under_way),
 	T(replace__same_content_not_sealed),
 };
 
