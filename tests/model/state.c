@@ -1,11 +1,13 @@
 // SPDX-License-Identifier: MIT
 #include "model.h"
 
+#include <fcntl.h>
 #include <signal.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 
 struct shared *shared;
@@ -237,6 +239,40 @@ void wrong(const char *format, ...)
 	abort();
 }
 
+/* What else there is to know of a byte that is wrong, for one that does not come again: whether
+ * it still is, what stands there, what the file has, past the library. */
+static const char *witness(const volatile unsigned char *byte, size_t at)
+{
+	const uintptr_t addr = (uintptr_t)byte;
+	static char told[700];
+	char line[512], *end;
+	unsigned char in_file = 0;
+	uintptr_t lo, hi;
+	ssize_t n = -1;
+	FILE *f;
+	int fd;
+
+	snprintf(told, sizeof(told), "; now %02x", *byte);
+	f = fopen("/proc/self/maps", "re");
+	while (f && fgets(line, sizeof(line), f)) {
+		lo = strtoul(line, &end, 16);
+		hi = strtoul(end + 1, NULL, 16);
+		if (addr >= lo && addr < hi) {
+			line[strcspn(line, "\n")] = '\0';
+			snprintf(told + strlen(told), sizeof(told) - strlen(told), ", in %s",
+				 line);
+		}
+	}
+	if (f)
+		fclose(f);
+	fd = (int)syscall(SYS_openat, AT_FDCWD, file_path(), O_RDONLY | O_CLOEXEC);
+	if (fd >= 0)
+		n = syscall(SYS_pread64, fd, &in_file, 1, (off_t)at);
+	snprintf(told + strlen(told), sizeof(told) - strlen(told), ", the file: %02x (%zd)",
+		 in_file, n);
+	return told;
+}
+
 void must_equal(const char *what, const void *seen, size_t at, size_t len)
 {
 	const unsigned char *got = seen, *want = shared->content + at;
@@ -252,8 +288,9 @@ void must_equal(const char *what, const void *seen, size_t at, size_t len)
 	for (size_t i = first; i < last; i++)
 		n += got[i] != want[i];
 	wrong("%s: %zu bytes differ in %zu..%zu (pages %zu..%zu, size %zu); at %zu it has %02x, "
-	      "not %02x%s",
+	      "not %02x%s%s",
 	      what, n, at + first, at + last, (at + first) / PAGE, (at + last - 1) / PAGE,
 	      shared->size, at + first, got[first], want[first],
-	      got[first] == shared->saved[at + first] ? " (what it was at the last sync)" : "");
+	      got[first] == shared->saved[at + first] ? " (what it was at the last sync)" : "",
+	      witness(got + first, at + first));
 }
