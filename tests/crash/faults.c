@@ -3,11 +3,11 @@
  * faults WHAT WHOSE FIRST STRIDE VARIANT FILE
  *
  * Under inject, with the shim. Does WHAT (register, msync, release, or cold: register with a
- * keeper that has to be started; last_register, last_release: see run_last()) again and again,
- * each time with another of the system calls failing that it takes, of the program or of the
- * keeper: the FIRSTth, the FIRST+STRIDEth, ... until there are no more. After each: the answer
- * is one that the kernel could have given, memory and file hold what was stored, the same again
- * works, and nothing is left behind. VARIANT chooses among the errors of a call.
+ * keeper that has to be started; last_register, last_write, last_release: see run_last()) again
+ * and again, each time with another of the system calls failing that it takes, of the program
+ * or of the keeper: the FIRSTth, the FIRST+STRIDEth, ... until there are no more. After each:
+ * the answer is one that the kernel could have given, memory and file hold what was stored, the
+ * same again works, and nothing is left behind. VARIANT chooses among the errors of a call.
  */
 #include <ctype.h>
 #include <dirent.h>
@@ -25,6 +25,7 @@
 static const char *path;
 static struct io_uring ring;
 static unsigned char *map;
+static int file;
 static unsigned seed; /* of what was stored last */
 
 static long fired;
@@ -215,15 +216,15 @@ static const struct what {
 	{ "msync", before_msync, msync_it, after_msync, WARM },
 	{ "release", before_release, release_it, after_release, WARM },
 	{ "last_register", store, register_it, NULL, LAST },
+	{ "last_write", store, register_it, NULL, LAST },
 	{ "last_release", before_release, release_it, NULL, LAST },
 };
 
 static void set_up(void)
 {
-	const int fd = open(path, O_RDWR | O_CLOEXEC);
-
-	map = mmap(NULL, SIZE, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
-	if (fd < 0 || map == MAP_FAILED || io_uring_queue_init(8, &ring, 0) < 0)
+	file = open(path, O_RDWR | O_CLOEXEC);
+	map = mmap(NULL, SIZE, PROT_READ | PROT_WRITE, MAP_SHARED, file, 0);
+	if (file < 0 || map == MAP_FAILED || io_uring_queue_init(8, &ring, 0) < 0)
 		broken("cannot set up", errno);
 }
 
@@ -328,8 +329,13 @@ static int run_warm(const struct what *w, enum inject_whose whose, unsigned firs
 /* In a page of its own, shared with the child that stores. */
 struct last {
 	_Atomic(uint64_t) stored; /* a moment ago, at the latest */
+	bool writes;		  /* its last act is write(), beside what was stored */
+	atomic_bool wrote;
 	long fired;
 };
+
+#define WRITTEN_AT 100
+#define WRITTEN	   0xee
 
 /* Stores while it can. The first store after the call has failed is the program's last one:
  * where it waited for a curtain, that is the moment when this opens. */
@@ -343,6 +349,8 @@ static void *store_until_it_fails(void *arg)
 		atomic_store(&last->stored, n);
 		last->fired = inject_ask();
 	} while (!last->fired);
+	if (last->writes)
+		last->wrote = pwrite(file, &(unsigned char){ WRITTEN }, 1, WRITTEN_AT) == 1;
 	kill(getpid(), SIGKILL);
 	return NULL;
 }
@@ -367,12 +375,20 @@ static bool stored_is_there(void *arg)
 {
 	const struct last *last = arg;
 	const int fd = (int)syscall(SYS_openat, AT_FDCWD, path, O_RDONLY | O_CLOEXEC);
+	unsigned char written = 0;
 	uint64_t n = 0;
 
-	if (fd < 0 || syscall(SYS_pread64, fd, &n, sizeof(n), 0) != (long)sizeof(n))
+	if (fd < 0 || syscall(SYS_pread64, fd, &n, sizeof(n), 0) != (long)sizeof(n) ||
+	    syscall(SYS_pread64, fd, &written, 1, WRITTEN_AT) != 1)
 		broken("cannot read the file", errno);
 	syscall(SYS_close, fd);
-	return n >= atomic_load(&last->stored);
+	return n >= atomic_load(&last->stored) && (!last->wrote || written == WRITTEN);
+}
+
+static bool keepers_at_rest(void *arg)
+{
+	(void)arg;
+	return system("\"$BUILD\"/pinstage status | grep -q \"$TEST_DIR\"") != 0;
 }
 
 /* The keeper's worker is killed while the program stores, and then, with its very next store
@@ -384,10 +400,12 @@ static int run_last(const struct what *w, enum inject_whose whose, unsigned firs
 				 MAP_SHARED | MAP_ANONYMOUS, -1, 0);
 	int status;
 
+	last->writes = !strcmp(w->name, "last_write");
 	for (point = first;; point += stride) {
 		kill_keepers(); /* after many deaths the guardian would take its time */
 		atomic_store(&last->stored, 0);
 		last->fired = 0;
+		last->wrote = false;
 		if (fork() == 0)
 			last_child(w, whose, variant, last);
 		if (wait(&status) < 0)
@@ -396,6 +414,9 @@ static int run_last(const struct what *w, enum inject_whose whose, unsigned firs
 		printf("%u: call %d: ended with status %#x\n", point, INJECT_FIRED_CALL(fired),
 		       status);
 		fflush(stdout);
+		/* What comes later must not undo it. */
+		if (last->writes && !poll_until(keepers_at_rest, NULL, 10000))
+			broken("still staged", 0);
 		if (!poll_until(stored_is_there, last, 10000))
 			broken("stored and not in the file", (long)atomic_load(&last->stored));
 		if (WIFEXITED(status))
