@@ -54,7 +54,8 @@ int board_open(int dir);
  *   TURN_WRITE   of clients, over writing the file and then the memory: what position and end
  *                say before the write holds until both have it
  *   TURN_LENGTH  of a client, alone, over the one call that changes the file's length; of the
- *                keeper, shared, over looking at the length and writing up to it
+ *                keeper, shared, over reading, and over looking at the length and writing up
+ *                to it
  */
 enum board_turn { TURN_WRITE, TURN_LENGTH };
 

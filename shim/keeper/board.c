@@ -95,25 +95,47 @@ void board_unlist(struct inode_key key)
 	atomic_store(&board->files, files);
 }
 
-/* Several threads may write one file side by side; the turn is theirs together. */
+/* Several threads may read and write one file side by side; the turn is theirs together. */
+static void take(struct stage *s)
+{
+	if (s->using ++ == 0 && turns >= 0)
+		board_take_turn(turns, s->key, TURN_LENGTH, true);
+}
+
+static void give(struct stage *s)
+{
+	if (--s->using == 0 && turns >= 0)
+		board_give_turn(turns, s->key, TURN_LENGTH);
+}
+
+void board_begin_read(struct stage *s)
+{
+	pthread_mutex_lock(&s->turn);
+	take(s);
+	pthread_mutex_unlock(&s->turn);
+}
+
+void board_end_read(struct stage *s)
+{
+	pthread_mutex_lock(&s->turn);
+	give(s);
+	pthread_mutex_unlock(&s->turn);
+}
+
 void board_begin_write(struct stage *s)
 {
 	pthread_mutex_lock(&s->turn);
-	if (s->writing++ == 0) {
-		if (turns >= 0)
-			board_take_turn(turns, s->key, TURN_LENGTH, true);
+	take(s);
+	if (s->writing++ == 0)
 		outsiders_write_begins(s);
-	}
 	pthread_mutex_unlock(&s->turn);
 }
 
 void board_end_write(struct stage *s)
 {
 	pthread_mutex_lock(&s->turn);
-	if (--s->writing == 0) {
+	if (--s->writing == 0)
 		outsiders_write_ends(s);
-		if (turns >= 0)
-			board_give_turn(turns, s->key, TURN_LENGTH);
-	}
+	give(s);
 	pthread_mutex_unlock(&s->turn);
 }

@@ -109,7 +109,9 @@ static bool file_agrees(struct segment *g, uint64_t p, const unsigned char *mem)
 
 	if (page > PAGE_MOST)
 		return false;
+	board_begin_read(g->stage);
 	n = pread(g->stage->fd, file, page, (off_t)(g->off + p * page));
+	board_end_read(g->stage);
 	memcpy(copy, mem, page);
 	if (n < 0 || memcmp(copy, file, (size_t)n) != 0)
 		return false;
@@ -324,8 +326,10 @@ bool engine_forget_bases(struct segment *g, uint64_t off, uint64_t len)
 	for (uint64_t i = p; i < last; i++)
 		if (!(flags[i] & LEDGER_UNKNOWN))
 			flags[i] |= LEDGER_COMPARE; /* pending stays pending */
+	board_begin_read(g->stage);		    /* once for all of them */
 	for (uint64_t i = p; i < MIN(last, p + AT_ONCE); i++)
 		if (flags[i] & LEDGER_COMPARE)
 			(void)file_agrees(g, i, g->mem + i * page);
+	board_end_read(g->stage);
 	return last - p <= AT_ONCE;
 }

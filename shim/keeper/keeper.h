@@ -94,7 +94,8 @@ struct stage {
 	bool overlay;
 	atomic_uint writes;   /* ours to the file, how many */
 	bool gently;	      /* nobody waits for this pass: it keeps to one processor */
-	pthread_mutex_t turn; /* of board_begin_write() */
+	pthread_mutex_t turn; /* of board_begin_read() and board_begin_write() */
+	unsigned using;	      /* threads that read or write */
 	unsigned writing;     /* threads */
 	bool unflushed; /* the last fdatasync() failed: nothing is written until one succeeds */
 	LIST_HEAD(, segment) segments;
@@ -185,7 +186,10 @@ int board_error(void);	  /* why it cannot be used, or 0 */
 void board_list(struct inode_key key);
 void board_unlist(struct inode_key key);
 
-/* No lock: around looking at the file's length and writing up to it. */
+/* No lock: around reading the file, and around looking at its length and writing up to it.
+ * Btrfs may show what was cut off once more if somebody reads the file just then. */
+void board_begin_read(struct stage *s);
+void board_end_read(struct stage *s);
 void board_begin_write(struct stage *s);
 void board_end_write(struct stage *s);
 

@@ -25,12 +25,17 @@ struct merge {
 };
 
 /* What is not in the page cache already need not stay there for us. */
-static ssize_t read_file(int fd, void *buf, size_t len, uint64_t at)
+static ssize_t read_file(struct stage *s, void *buf, size_t len, uint64_t at)
 {
 	struct iovec iov = { buf, len };
-	ssize_t n = preadv2(fd, &iov, 1, (off_t)at, RWF_DONTCACHE);
+	ssize_t n;
 
-	return n >= 0 ? n : pread(fd, buf, len, (off_t)at);
+	board_begin_read(s);
+	n = preadv2(s->fd, &iov, 1, (off_t)at, RWF_DONTCACHE);
+	if (n < 0)
+		n = pread(s->fd, buf, len, (off_t)at);
+	board_end_read(s);
+	return n;
 }
 
 /*
@@ -82,7 +87,7 @@ static void merge_page(struct merge *m, uint64_t p, unsigned char *file, size_t 
 	if (n < page || (now.lo == base->lo && now.hi == base->hi))
 		return; /* only memory changed */
 	/* Or the library is between writing the one and the other. */
-	if (pread(g->stage->fd, file, page, (off_t)(g->off + p * page)) != (ssize_t)page ||
+	if (read_file(g->stage, file, page, g->off + p * page) != (ssize_t)page ||
 	    memcmp(file, g->mem + p * page, page) == 0)
 		return;
 	if (!m->conflicts++)
@@ -100,7 +105,7 @@ static void merge_pages(struct merge *m, uint64_t p, uint64_t last)
 
 	while (p < last) {
 		pages = MIN(last - p, (uint64_t)per_chunk);
-		got = read_file(g->stage->fd, m->file, pages * page, g->off + p * page);
+		got = read_file(g->stage, m->file, pages * page, g->off + p * page);
 		if (got <= 0)
 			return;
 		n = (size_t)got;

@@ -228,7 +228,13 @@ static void turn__of_keeper_and_client(void **state)
 	board_end_write(s);
 	end_client(c);
 	board_begin_write(s); /* it went with the client's descriptor */
+	board_begin_read(s);
 	board_end_write(s);
+	c = client(dir, 1, TURN_LENGTH);
+	pause_ms(50);
+	assert_false(c->has_it);
+	board_end_read(s);
+	end_client(c);
 	stage_drop_if_unused(s);
 	remove_dir(dir);
 }
