@@ -103,7 +103,7 @@ struct stage {
 	TAILQ_ENTRY(stage) ready;
 	bool queued, busy;
 	struct lane *lane;
-	uint64_t next_pass;   /* ms, CLOCK_MONOTONIC */
+	uint64_t next_pass;   /* ms, CLOCK_MONOTONIC; UINT64_MAX: nothing has set it yet */
 	uint64_t last_good;   /* ms: start of the last pass that wrote all there was */
 	int error;	      /* of the last try, until all of it is written */
 	unsigned failed;      /* passes, one after the other */

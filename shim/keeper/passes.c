@@ -76,7 +76,7 @@ int sync_stage(struct stage *s, uint64_t off, uint64_t len, bool durable)
 	return err;
 }
 
-static uint64_t interval_of(struct stage *s)
+uint64_t interval_of(const struct stage *s)
 {
 	uint64_t ms = 5000;
 	struct segment *g;

@@ -42,6 +42,7 @@ struct stage *stage_find(struct inode_key key, bool create)
 	pthread_mutex_init(&s->turn, NULL);
 	s->lane = lane_of(key.dev);
 	s->last_good = now_ms();
+	s->next_pass = UINT64_MAX;
 	STAILQ_INIT(&s->jobs);
 	LIST_INSERT_HEAD(&keeper.stages, s, link);
 	board_list(key);

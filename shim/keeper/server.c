@@ -11,6 +11,7 @@
 
 #include "keeper/guarded.h"
 #include "keeper/outsiders.h"
+#include "keeper/requests.h"
 #include "keeper/server.h"
 
 static int epoll;
@@ -100,9 +101,10 @@ static int tick(void)
 	LIST_FOREACH(s, &keeper.stages, link) {
 		if (LIST_EMPTY(&s->segments))
 			continue;
-		if (!s->busy && !s->queued && s->next_pass <= now) {
-			if (s->next_pass)
-				lane_post_pass(s);
+		if (s->next_pass == UINT64_MAX) {
+			s->next_pass = now + interval_of(s);
+		} else if (!s->busy && !s->queued && s->next_pass <= now) {
+			lane_post_pass(s);
 			s->next_pass = now + 1000; /* the pass sets its own */
 		}
 		if (!s->busy)
