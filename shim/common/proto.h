@@ -23,10 +23,12 @@
  *   WROTE    key, off, len: the program has written this to the file, and we to the memory:
  *            what file and memory agree on is not known there
  *   RETIRE   id: no mapping is left in the process: seal, carry the last changes, let go
+ *            → where that is refused and the memory may be sealed, the one it goes on in
  *   RELEASE  id, flags: this process has no mapping of the segment any more → -EBUSY if it lives on,
  *            mapped by others or pinned
  *   ATTACH   key, off, len + descriptor of the file, memfd, ledger: a segment that another
- *            keeper had, or that this process inherited → id
+ *            keeper had, or that this process inherited → id, and where the memory is sealed
+ *            and went on in another one, that
  *   STATUS   arg[0]: how many segments to skip → a message for each of the next STATUS_PAGE
  *            ones, and a last one (`last` is set) with arg[1] set if there are more
  *   USERS    id, arg[0]: how many users to skip → the next USERS_PAGE ones

@@ -98,13 +98,13 @@ void board_unlist(struct inode_key key)
 /* Several threads may read and write one file side by side; the turn is theirs together. */
 static void take(struct stage *s)
 {
-	if (s->using ++ == 0 && turns >= 0)
+	if (s->in_turn++ == 0 && turns >= 0)
 		board_take_turn(turns, s->key, TURN_LENGTH, true);
 }
 
 static void give(struct stage *s)
 {
-	if (--s->using == 0 && turns >= 0)
+	if (--s->in_turn == 0 && turns >= 0)
 		board_give_turn(turns, s->key, TURN_LENGTH);
 }
 

@@ -95,7 +95,7 @@ struct stage {
 	atomic_uint writes;   /* ours to the file, how many */
 	bool gently;	      /* nobody waits for this pass: it keeps to one processor */
 	pthread_mutex_t turn; /* of board_begin_read() and board_begin_write() */
-	unsigned using;	      /* threads that read or write */
+	unsigned in_turn;     /* threads that read or write */
 	unsigned writing;     /* threads */
 	bool unflushed; /* the last fdatasync() failed: nothing is written until one succeeds */
 	LIST_HEAD(, segment) segments;
