@@ -113,7 +113,7 @@ static __attribute__((noinline)) ssize_t read_anywhere(const struct reading *r)
 	struct inode_key key;
 	int err;
 
-	if (!sync_fd_staged(r->fd, &key))
+	if (!anything_staged() || !sync_fd_staged(r->fd, &key))
 		return AGAIN_AFTER_EXCHANGE(read_file(r));
 	if (r->off == CURRENT)
 		return read_on(r, key);
@@ -130,42 +130,49 @@ static __attribute__((noinline)) ssize_t read_single(int fd, void *buf, size_t n
 		&(struct reading){ .fd = fd, .iov = &iov, .n = 1, .off = off, .single = true });
 }
 
-ssize_t on_read(int fd, void *buf, size_t n)
+/*
+ * Nothing is staged, and nobody can while the call is under way: the original's return is ours
+ * then, for each return more after a system call costs up to 20 ns (docs/performance.md).
+ */
+static inline bool nothing_to_do(void)
 {
-	if (unlikely(anything_staged()))
-		return read_single(fd, buf, n, CURRENT);
-	return AGAIN_AFTER_EXCHANGE(real.read(fd, buf, n));
+	return likely(!anything_staged()) && likely(*real_single_threaded);
 }
 
+ssize_t on_read(int fd, void *buf, size_t n)
+{
+	if (nothing_to_do())
+		return real.read(fd, buf, n);
+	return read_single(fd, buf, n, CURRENT);
+}
+
+/* The position -1 is an error, and the original's to tell. */
 ssize_t on_pread(int fd, void *buf, size_t n, off_t off)
 {
-	if (unlikely(anything_staged()) && off != CURRENT)
-		return read_single(fd, buf, n, off);
-	return AGAIN_AFTER_EXCHANGE(real.pread(fd, buf, n, off));
+	if (nothing_to_do() || off == CURRENT)
+		return real.pread(fd, buf, n, off);
+	return read_single(fd, buf, n, off);
 }
 
 ssize_t on_readv(int fd, const struct iovec *iov, int n)
 {
-	if (unlikely(anything_staged()))
-		return read_anywhere(
-			&(struct reading){ .fd = fd, .iov = iov, .n = n, .off = CURRENT });
-	return AGAIN_AFTER_EXCHANGE(real.readv(fd, iov, n));
+	if (nothing_to_do())
+		return real.readv(fd, iov, n);
+	return read_anywhere(&(struct reading){ .fd = fd, .iov = iov, .n = n, .off = CURRENT });
 }
 
 ssize_t on_preadv(int fd, const struct iovec *iov, int n, off_t off)
 {
-	if (unlikely(anything_staged()) && off != CURRENT)
-		return read_anywhere(
-			&(struct reading){ .fd = fd, .iov = iov, .n = n, .off = off });
-	return AGAIN_AFTER_EXCHANGE(real.preadv(fd, iov, n, off));
+	if (nothing_to_do() || off == CURRENT)
+		return real.preadv(fd, iov, n, off);
+	return read_anywhere(&(struct reading){ .fd = fd, .iov = iov, .n = n, .off = off });
 }
 
 ssize_t on_preadv2(int fd, const struct iovec *iov, int n, off_t off, int flags)
 {
-	if (unlikely(anything_staged()))
-		return read_anywhere(
-			&(struct reading){ fd, iov, n, off, flags, .vector2 = true });
-	return AGAIN_AFTER_EXCHANGE(real.preadv2(fd, iov, n, off, flags));
+	if (nothing_to_do())
+		return real.preadv2(fd, iov, n, off, flags);
+	return read_anywhere(&(struct reading){ fd, iov, n, off, flags, .vector2 = true });
 }
 
 /* Where there is data and where a hole is the file's to say. btrfs takes a negative offset for

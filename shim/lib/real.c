@@ -239,6 +239,9 @@ static long early_syscall(long nr, ...)
 #define EARLY_SLOT(library, type, name, ...) .name = early_##name,
 struct real_functions real = { PINSTAGE_HOOKS(EARLY_SLOT, EARLY_SLOT, EARLY_SLOT, NOTHING) };
 
+static const char perhaps_not;
+const char *real_single_threaded = &perhaps_not;
+
 /* Two threads may do this at once: they store the same addresses. */
 int real_bind(void)
 {
@@ -258,6 +261,9 @@ int real_bind(void)
 				 __ATOMIC_RELEASE);                                   \
 	}
 	PINSTAGE_HOOKS(BIND, BIND, BIND, NOTHING)
+	sym = dlsym(RTLD_DEFAULT, "__libc_single_threaded");
+	if (sym)
+		__atomic_store_n(&real_single_threaded, sym, __ATOMIC_RELEASE);
 	binding = false;
 	return 0;
 }

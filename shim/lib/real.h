@@ -32,6 +32,10 @@ struct real_functions {
 
 extern struct real_functions real;
 
+/* libc's note of whether the process has but one thread (<sys/single_threaded.h>, glibc 2.32);
+ * where there is none, it may have more. */
+extern const char *real_single_threaded;
+
 /* Binds libc's originals. Called by the constructor, or by the first hook if one runs before
  * it. Returns false, with nothing done, when called from within itself (an allocator that maps
  * memory while dlsym() runs). */
