@@ -112,6 +112,7 @@ struct stage {
 	/* outsiders.c */
 	bool heard, ear_tells; /* there is a watch; and it tells others from us */
 	int ear;	       /* fanotify or inotify, or -1 */
+	bool deaf;	       /* to what comes while a worker has the stage */
 	enum touched touched;
 	struct stamp stamp;  /* when it was last looked at, or written by ourselves */
 	struct stamp before; /* when this pass began */

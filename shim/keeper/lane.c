@@ -7,6 +7,7 @@
 #include <unistd.h>
 
 #include "keeper/keeper.h"
+#include "keeper/outsiders.h"
 
 #define THREADS_MOST 4
 #define IDLE_SECONDS 10
@@ -41,6 +42,7 @@ static void serve(struct stage *s)
 		free(j);
 	}
 	s->busy = false;
+	outsiders_listen_again(s);
 	/* Only now does the main thread look at when this stage is due. */
 	(void)eventfd_write(keeper.event, 1);
 	stage_drop_if_unused(s);

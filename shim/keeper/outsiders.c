@@ -166,6 +166,7 @@ void outsiders_pass_soon(struct stage *s)
 	s->next_pass = MIN(s->next_pass, MAX(s->quiet_until, now_ms() + 1));
 }
 
+/* While a worker has the stage, what is heard is most likely ourselves, once per write. */
 void outsiders_heard(void)
 {
 	struct epoll_event got[64];
@@ -174,13 +175,23 @@ void outsiders_heard(void)
 
 	for (int i = 0; i < n; i++) {
 		s = got[i].data.ptr;
+		s->deaf = s->busy;
+		if (s->busy)
+			continue;
 		if (!drain(s))
 			listen_to(s, EPOLL_CTL_MOD); /* ourselves */
-		else if (now_ms() >= s->quiet_until && !s->queued && !s->busy)
+		else if (now_ms() >= s->quiet_until && !s->queued)
 			lane_post_pass(s);
 		else
 			outsiders_pass_soon(s);
 	}
+}
+
+void outsiders_listen_again(struct stage *s)
+{
+	if (s->deaf)
+		listen_to(s, EPOLL_CTL_MOD);
+	s->deaf = false;
 }
 
 static bool is_recent(struct timespec t)

@@ -13,6 +13,9 @@ void outsiders_begin(void);
 int outsiders_fd(void);
 void outsiders_heard(void);
 
+/* When a worker is done with the stage; lock held. */
+void outsiders_listen_again(struct stage *s);
+
 /* From before the first segment is filled; by the worker that has the stage. */
 void outsiders_watch(struct stage *s);
 
