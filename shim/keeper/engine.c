@@ -20,12 +20,16 @@
 #define PART_BYTES (16UL << 20) /* what is worth a thread */
 #define PARTS_MOST 8
 #define AT_ONCE	   1024 /* pages, a few milliseconds */
+#define SPAN_PAGES 2048 /* that are looked at for one batch */
 
 static __thread unsigned char bounce[RUN_BYTES];
 
-struct run { /* neighbouring dirty pages in the bounce buffer */
+/* Dirty pages in the bounce buffer, in the order of the file. To take our turn and to look at
+ * the file's times costs as much as to write a page: it is done once for all of them. */
+struct batch {
 	struct segment *g;
-	uint64_t first, pages;
+	unsigned n;
+	uint64_t page[RUN_BYTES / 4096];
 	struct ledger_base digest[RUN_BYTES / 4096];
 };
 
@@ -44,51 +48,73 @@ static int file_size(const struct stage *s, uint64_t *ret)
 	return 0;
 }
 
-/* Never beyond the end as it is now: staging does not grow a file, nor bring back what was cut
- * off. */
-static int write_up_to_the_end(struct run *r)
+static int write_all(int fd, const unsigned char *from, uint64_t len, uint64_t at)
 {
-	struct segment *g = r->g;
-	const uint64_t page = page_size();
-	const uint64_t at = g->off + r->first * page;
-	uint64_t size, end, done = 0, pages, i;
+	uint64_t done = 0;
 	ssize_t n;
-	int err;
 
-	err = file_size(g->stage, &size);
-	if (err)
-		return err;
-	end = MIN(at + r->pages * page, MAX(size, at));
-	pages = (end - at + page - 1) / page;
-	/* Whoever goes on from here, after an error or with another keeper, cannot know what
-	 * the file got, and memory may go back to what the base says. */
-	memset(segment_flags(g) + r->first, LEDGER_UNKNOWN, pages);
-	atomic_fetch_add(&g->stage->writes, 1);
-	while (at + done < end) {
-		n = pwrite(g->stage->fd, bounce + done, end - at - done, (off_t)(at + done));
+	while (done < len) {
+		n = pwrite(fd, from + done, len - done, (off_t)(at + done));
 		if (n < 0 && errno == EINTR)
 			continue;
 		if (n <= 0)
 			return n < 0 ? -errno : -EIO;
 		done += (uint64_t)n;
 	}
-	for (i = 0; i < pages; i++) {
-		ledger_bases(g->ledger)[r->first + i] = r->digest[i];
-		segment_flags(g)[r->first + i] = LEDGER_PENDING;
-	}
-	r->pages = 0;
 	return 0;
 }
 
-static int write_run(struct run *r)
+/* Neighbours in the batch, [i, stop), in one write. Never beyond the end as it is now: staging
+ * does not grow a file, nor bring back what was cut off. */
+static int write_run(struct batch *b, unsigned i, unsigned stop)
+{
+	struct segment *g = b->g;
+	const uint64_t page = page_size(), first = b->page[i];
+	const uint64_t at = g->off + first * page;
+	uint64_t size, end, pages;
+	int err;
+
+	err = file_size(g->stage, &size);
+	if (err)
+		return err;
+	end = MIN(at + (stop - i) * page, MAX(size, at));
+	pages = (end - at + page - 1) / page;
+	/* Whoever goes on from here, after an error or with another keeper, cannot know what
+	 * the file got, and memory may go back to what the base says. */
+	memset(segment_flags(g) + first, LEDGER_UNKNOWN, pages);
+	atomic_fetch_add(&g->stage->writes, 1);
+	err = write_all(g->stage->fd, bounce + i * page, end - at, at);
+	for (uint64_t p = 0; p < pages && !err; p++) {
+		ledger_bases(g->ledger)[first + p] = b->digest[i + p];
+		segment_flags(g)[first + p] = LEDGER_PENDING;
+	}
+	return err;
+}
+
+static int write_runs(struct batch *b)
+{
+	unsigned i, stop;
+	int err = 0;
+
+	for (i = 0; i < b->n && !err; i = stop) {
+		for (stop = i + 1; stop < b->n && b->page[stop] == b->page[stop - 1] + 1;
+		     stop++)
+			;
+		err = write_run(b, i, stop);
+	}
+	return err;
+}
+
+static int write_batch(struct batch *b)
 {
 	int err;
 
-	if (r->pages == 0)
+	if (b->n == 0)
 		return 0;
-	board_begin_write(r->g->stage);
-	err = write_up_to_the_end(r);
-	board_end_write(r->g->stage);
+	board_begin_write(b->g->stage);
+	err = write_runs(b);
+	board_end_write(b->g->stage);
+	b->n = 0;
 	return err;
 }
 
@@ -125,23 +151,34 @@ static bool all_zero(const unsigned char *page)
 	return page[0] == 0 && memcmp(page, page + 1, page_size() - 1) == 0;
 }
 
+/* What was copied is not to grow old: a moment of scanning at most. */
+static bool is_due(const struct batch *b, uint64_t p)
+{
+	return b->n && (b->n == RUN_BYTES / page_size() || p - b->page[0] >= SPAN_PAGES);
+}
+
 /* Pages [p, last) of the segment; *ret_dirty grows by the bytes that differed. */
 static int sync_pages(struct segment *g, uint64_t p, uint64_t last, uint64_t *ret_dirty)
 {
-	const uint64_t page = page_size(), per_run = RUN_BYTES / page;
 	const struct ledger_base *base = ledger_bases(g->ledger);
 	const uint8_t *flags = segment_flags(g);
-	static __thread struct run run;
+	const uint64_t page = page_size();
+	static __thread struct batch b;
 	bool unknown;
 	int err;
 
-	run.g = g;
-	run.pages = 0;
+	b.g = g;
+	b.n = 0;
 	for (; p < last; p++) {
 		const unsigned char *mem = g->mem + p * page;
-		const bool follows = run.pages && run.first + run.pages == p;
+		const bool follows = b.n && b.page[b.n - 1] + 1 == p;
 		unsigned char *to;
 
+		if (is_due(&b, p)) {
+			err = write_batch(&b);
+			if (err)
+				return err;
+		}
 		unknown = flags[p] & (LEDGER_UNKNOWN | LEDGER_COMPARE);
 		if (flags[p] & LEDGER_COMPARE && file_agrees(g, p, mem))
 			continue;
@@ -150,22 +187,15 @@ static int sync_pages(struct segment *g, uint64_t p, uint64_t last, uint64_t *re
 		/* As after a truncation: what was cut off comes back as a hole. */
 		if (!unknown && all_zero(mem) && file_agrees(g, p, mem))
 			continue;
-		if (run.pages == per_run || (run.pages && !follows)) {
-			err = write_run(&run);
-			if (err)
-				return err;
-		}
-		if (run.pages == 0)
-			run.first = p;
-		to = bounce + run.pages * page;
+		to = bounce + b.n * page;
 		memcpy(to, mem, page);
-		run.digest[run.pages] = digest_page(to, page, g->ledger->seed);
-		if (!unknown && same(run.digest[run.pages], base[p]))
+		b.digest[b.n] = digest_page(to, page, g->ledger->seed);
+		if (!unknown && same(b.digest[b.n], base[p]))
 			continue;
-		run.pages++;
+		b.page[b.n++] = p;
 		*ret_dirty += page;
 	}
-	return write_run(&run);
+	return write_batch(&b);
 }
 
 struct part { /* of a segment, for a thread */
