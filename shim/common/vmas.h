@@ -65,6 +65,18 @@ int vmas_scan(const char *from, char *buf, size_t size,
 int vmas_between(uintptr_t start, uintptr_t end, char *buf, size_t size,
 		 int (*each)(const struct vma *v, const char *path, void *arg), void *arg);
 
+/*
+ * All mappings of this process with what a header line says of them, but for the path, which is
+ * "" or not: in a fraction of the time that maps takes where the kernel answers for addresses.
+ */
+int vmas_outline(char *buf, size_t size,
+		 int (*each)(const struct vma *v, const char *path, void *arg), void *arg,
+		 size_t *ret_count);
+
+/* The shared mappings of files alone, of any process: `from` is its maps. */
+int vmas_shared(const char *from, char *buf, size_t size,
+		int (*each)(const struct vma *v, const char *path, void *arg), void *arg);
+
 /* Does the kernel answer for one address (PROCMAP_QUERY)? 0, or -errno of its refusal. */
 int vmas_can_ask(void);
 

@@ -50,7 +50,7 @@ static bool is_stray(const struct look *l, const struct vma *v, const char *path
 	const struct segment *g;
 	struct stat st;
 
-	if (!(v->flags & VMA_SHARED) || strncmp(path, l->memory, strlen(l->memory)) != 0)
+	if (strncmp(path, l->memory, strlen(l->memory)) != 0)
 		return false;
 	LIST_FOREACH(g, &l->stage->segments, link)
 		if (fstat(g->memfd, &st) == 0 && st.st_ino == v->ino)
@@ -66,8 +66,7 @@ static int mapper_each(const struct vma *v, const char *path, void *arg)
 
 	if (is_stray(l, v, path))
 		return l->any = l->range = true;
-	if (v->dev != l->dev || v->ino != l->ino || !(v->flags & VMA_SHARED) ||
-	    !(v->flags & (VMA_READ | VMA_WRITE)))
+	if (v->dev != l->dev || v->ino != l->ino || !(v->flags & (VMA_READ | VMA_WRITE)))
 		return 0;
 	l->any = true;
 	l->range |= v->off < l->end && v->off + (v->end - v->start) > l->off;
@@ -87,7 +86,7 @@ static bool maps_range(struct look *l, pid_t pid, char *buf, size_t size)
 
 	snprintf(path, sizeof(path), "/proc/%d/maps", (int)pid);
 	l->range = false;
-	(void)vmas_scan(path, buf, size, mapper_each, l, NULL);
+	(void)vmas_shared(path, buf, size, mapper_each, l);
 	return l->range;
 }
 

@@ -110,35 +110,37 @@ static int add_what_is_not_saved(struct exchange *x, const struct vma *v)
 }
 
 /* Every shared mapping of the file that overlaps the window, whoever made it and however. */
-static int alias_each(const struct vma *v, const char *path, void *arg)
+static bool is_alias(const struct exchange *x, const struct vma *v)
 {
-	struct exchange *x = arg;
+	return vma_is_of(v, (struct vma_id){ x->dev, x->ino }) &&
+	       (!x->hi || (v->end > x->lo && v->start < x->hi)) && v->off < x->win_end &&
+	       v->off + (v->end - v->start) > x->win_off;
+}
 
-	(void)path;
-	if (!(v->flags & VMA_SHARED) || v->dev != x->dev || v->ino != x->ino ||
-	    (x->hi && (v->end <= x->lo || v->start >= x->hi)))
-		return 0;
-	if (v->off >= x->win_end || v->off + (v->end - v->start) <= x->win_off)
-		return 0; /* before the records are gone through for it */
+static int add_aliases(struct exchange *x, const struct vma *v)
+{
 	return v->flags & (VMA_READ | VMA_WRITE) ? add_alias(x, v)
 						 : add_what_is_not_saved(x, v);
 }
 
-/* Every mapping at the addresses where the segment stands, in pieces of equal properties. */
-static int staged_each(const struct vma *v, const char *path, void *arg)
+/* Every mapping at the addresses where the segment stands, in pieces of equal properties. By
+ * some call that no hook saw something else may stand there. */
+static bool is_segment(const struct exchange *x, const struct vma *v)
 {
-	struct exchange *x = arg;
+	return vma_is_of(v, x->s->mem_id);
+}
+
+static int add_staged(struct exchange *x, const struct vma *v)
+{
 	struct area *a;
 	uintptr_t lo, hi;
 	int err = 0;
 
-	(void)path;
 	for (a = areas_first(&space.areas, v->start, v->end); a && !err;
 	     a = areas_next(a, v->end)) {
 		lo = MAX(a->start, v->start);
 		hi = MIN(a->end, v->end);
-		/* By some call that no hook saw something else stands there. */
-		if (a->seg != x->s || !vma_is_of(v, x->s->mem_id) ||
+		if (a->seg != x->s ||
 		    v->off + (lo - v->start) != a->off - x->s->off + (lo - a->start))
 			continue;
 		err = add_place(x, v, lo, hi, a->off + (lo - a->start));
@@ -169,8 +171,39 @@ static size_t max_map_count(void)
 	return count;
 }
 
+static int outline_each(const struct vma *v, const char *path, void *arg)
+{
+	struct exchange *x = arg;
+
+	(void)path;
+	if (x->concerns(x, v))
+		x->last = v->end;
+	return 0;
+}
+
+static int place_each(const struct vma *v, const char *path, void *arg)
+{
+	struct exchange *x = arg;
+	int err = x->concerns(x, v) ? x->add(x, v) : 0;
+
+	(void)path;
+	return err ? err : v->end >= x->last;
+}
+
+/* What is asked of smaps is long to read, and in the order of addresses: it is read as far as
+ * there is something that concerns us. */
+static int look_for_places(struct exchange *x, char *buf, size_t *ret_count)
+{
+	int err = vmas_outline(buf, SCAN_BUFFER, outline_each, x, ret_count);
+
+	if (!err && x->last)
+		err = vmas_scan(VMAS_SMAPS, buf, SCAN_BUFFER, place_each, x, NULL);
+	return MIN(err, 0);
+}
+
 static int find_places(struct exchange *x,
-		       int (*each)(const struct vma *, const char *, void *))
+		       bool (*concerns)(const struct exchange *, const struct vma *),
+		       int (*add)(struct exchange *, const struct vma *))
 {
 	char *buf = scratch_get(x->scratch, SCAN_BUFFER);
 	size_t count = 0;
@@ -179,10 +212,13 @@ static int find_places(struct exchange *x,
 	x->max = 4096;
 	x->n = 0;
 	x->why = REASON_NONE;
+	x->concerns = concerns;
+	x->add = add;
+	x->last = 0;
 	x->place = scratch_get(x->scratch, x->max * sizeof(*x->place));
 	if (!buf || !x->place)
 		return exchange_fail(&x->why, REASON_NO_MEMORY, -ENOMEM);
-	err = vmas_scan(VMAS_SMAPS, buf, SCAN_BUFFER, each, x, &count);
+	err = look_for_places(x, buf, &count);
 	if (err && x->why == REASON_NONE)
 		x->why = REASON_NO_MEMORY;
 	if (!err && x->n == 0)
@@ -297,13 +333,13 @@ void *exchange_map_again(const struct place *p)
 
 int exchange_find_aliases(struct exchange *x)
 {
-	return find_places(x, alias_each);
+	return find_places(x, is_alias, add_aliases);
 }
 
 /* All of it, or nothing is done. */
 int exchange_find_staged(struct exchange *x)
 {
-	int err = find_places(x, staged_each);
+	int err = find_places(x, is_segment, add_staged);
 	size_t shown = 0;
 	struct area *a;
 

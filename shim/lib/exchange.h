@@ -28,6 +28,9 @@ struct exchange {
 	uint64_t win_off, win_end; /* how far the curtain reaches: at least [off, end) */
 	uint64_t patience_ms;	   /* with whoever holds pages of the range */
 	uintptr_t lo, hi;	   /* only addresses in [lo, hi); hi 0: all */
+	bool (*concerns)(const struct exchange *x, const struct vma *v);
+	int (*add)(struct exchange *x, const struct vma *v);
+	uintptr_t last; /* where the last mapping that it concerns ends */
 	struct place *place;
 	struct curtain_span *span; /* of the places, while the curtain is drawn */
 	size_t n, max;

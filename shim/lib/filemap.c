@@ -31,7 +31,7 @@ static int likeness_each(const struct vma *v, const char *path, void *arg)
 	if (!l->any)
 		l->v = *v;
 	l->any = true;
-	return 0;
+	return v->end >= l->end; /* the rest of a long text is about others */
 }
 
 int filemap_like(uintptr_t start, uintptr_t end, struct vma *ret)

@@ -50,29 +50,70 @@ static int stop_at_third(const struct vma *v, const char *path, void *arg)
 	return ++*calls == 3 ? 42 : 0;
 }
 
-static void compare(void *start, void *end, size_t n)
+static void assert_same(size_t i, bool paths)
+{
+	const struct vma *a = &expected.at[i].v, *b = &got.at[i].v;
+
+	assert_int_equal(a->start, b->start);
+	assert_int_equal(a->end, b->end);
+	assert_int_equal(a->off, b->off);
+	assert_int_equal(a->dev, b->dev);
+	assert_int_equal(a->ino, b->ino);
+	assert_int_equal(a->flags, b->flags);
+	if (paths)
+		assert_string_equal(expected.at[i].path, got.at[i].path);
+}
+
+static void expect_between(uintptr_t start, uintptr_t end)
 {
 	expected.n = got.n = 0;
-	expected.start = (uintptr_t)start;
-	expected.end = (uintptr_t)end;
+	expected.start = start;
+	expected.end = end;
 	got.start = 0; /* add() leaves out nothing */
 	got.end = UINTPTR_MAX;
 	assert_int_equal(vmas_scan(VMAS_MAPS, buf, sizeof(buf), add, &expected, NULL), 0);
+}
+
+static void compare(void *start, void *end, size_t n)
+{
+	expect_between((uintptr_t)start, (uintptr_t)end);
 	assert_int_equal(
 		vmas_between((uintptr_t)start, (uintptr_t)end, buf, sizeof(buf), add, &got), 0);
 	assert_int_equal(expected.n, n);
 	assert_int_equal(got.n, n);
-	for (size_t i = 0; i < n; i++) {
-		const struct vma *a = &expected.at[i].v, *b = &got.at[i].v;
+	for (size_t i = 0; i < n; i++)
+		assert_same(i, true);
+}
 
-		assert_int_equal(a->start, b->start);
-		assert_int_equal(a->end, b->end);
-		assert_int_equal(a->off, b->off);
-		assert_int_equal(a->dev, b->dev);
-		assert_int_equal(a->ino, b->ino);
-		assert_int_equal(a->flags, b->flags);
-		assert_string_equal(expected.at[i].path, got.at[i].path);
-	}
+/* Where programs have something: the kernel's own page above that is in maps alone. */
+#define HIGHEST ((uintptr_t)INTPTR_MAX)
+
+static void compare_outlines(void)
+{
+	size_t count = 0;
+
+	expect_between(0, HIGHEST);
+	got.end = HIGHEST;
+	assert_int_equal(vmas_outline(buf, sizeof(buf), add, &got, &count), 0);
+	assert_true(count >= got.n && count <= got.n + 1);
+	assert_int_equal(got.n, expected.n);
+	for (size_t i = 0; i < got.n; i++)
+		assert_same(i, false);
+}
+
+static void compare_shared(size_t least)
+{
+	size_t n = 0;
+
+	expect_between(0, HIGHEST);
+	for (size_t i = 0; i < expected.n; i++)
+		if (expected.at[i].v.flags & VMA_SHARED && expected.at[i].v.ino)
+			expected.at[n++] = expected.at[i];
+	assert_true(n >= least);
+	assert_int_equal(vmas_shared(VMAS_MAPS, buf, sizeof(buf), add, &got), 0);
+	assert_int_equal(got.n, n);
+	for (size_t i = 0; i < n; i++)
+		assert_same(i, true);
 }
 
 enum { SLOTS = 40 }; /* each second one is mapped */
@@ -90,6 +131,18 @@ static char *slots(int fd, size_t page)
 				      (off_t)(2 * i * page)),
 				 p + i * page);
 	return p;
+}
+
+/* Shared, and never to be written: the kernel has two notions of what is shared. */
+static void compare_read_only(size_t page)
+{
+	int fd = open("/proc/self/exe", O_RDONLY | O_CLOEXEC);
+	char *p = mmap(NULL, page, PROT_READ, MAP_SHARED, fd, 0);
+
+	assert_ptr_not_equal(p, MAP_FAILED);
+	compare_shared(1);
+	munmap(p, page);
+	close(fd);
 }
 
 /* All cases once more where the kernel does not answer: there maps is read. */
@@ -117,6 +170,13 @@ static void ranges(void)
 			 42);
 	assert_int_equal(calls, 3);
 
+	compare_outlines();
+	compare_shared(SLOTS / 4);
+	compare_read_only(page);
+	calls = 0;
+	assert_int_equal(vmas_shared(VMAS_MAPS, buf, sizeof(buf), stop_at_third, &calls), 42);
+	assert_int_equal(calls, 3);
+
 	q = mmap(NULL, 4 * page, PROT_READ | PROT_WRITE, MAP_SHARED, memfd, 0);
 	assert_ptr_not_equal(q, MAP_FAILED);
 	compare(q + page, q + 2 * page, 1);
@@ -124,6 +184,7 @@ static void ranges(void)
 	r = mmap(NULL, page, PROT_READ, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
 	assert_ptr_not_equal(r, MAP_FAILED);
 	compare(r, r + page, 1);
+	compare_shared(SLOTS / 4 + 2);
 	munmap(r, page);
 	r = mmap(NULL, page, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
 	assert_ptr_not_equal(r, MAP_FAILED);
