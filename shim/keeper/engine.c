@@ -317,13 +317,17 @@ int engine_flush(struct stage *s)
 	return err;
 }
 
+void engine_record_base(struct segment *g, uint64_t p)
+{
+	const uint64_t page = page_size();
+
+	ledger_bases(g->ledger)[p] = digest_page(g->mem + p * page, page, g->ledger->seed);
+}
+
 static int record_part(struct part *part)
 {
-	struct ledger_base *base = ledger_bases(part->g->ledger);
-	const uint64_t page = page_size(), seed = part->g->ledger->seed;
-
 	for (uint64_t p = part->first; p < part->last; p++)
-		base[p] = digest_page(part->g->mem + p * page, page, seed);
+		engine_record_base(part->g, p);
 	return 0;
 }
 

@@ -6,14 +6,16 @@
  *   evict_clean()   writes the dirty pages. Whatever writes to an old page from now on (direct
  *                   I/O that was under way) leaves it dirty, or still referenced.
  *   ... the program copies the content ...
- *   evict_commit()  evicts. What stays is dirty or referenced: it is waited for, evicted, and
- *                   copied once more. What does not go away in time has a lasting holder.
+ *   evict_commit()  evicts, and records what was copied. What stays is dirty or referenced: it
+ *                   is waited for, evicted, and copied and recorded once more. What does not go
+ *                   away in time has a lasting holder.
  *
  * The page cache keeps and drops whole folios. A folio that reaches beyond the segment goes
  * only if the window that is evicted covers it: the client says how far it drew its curtain.
  */
 #include <errno.h>
 #include <fcntl.h>
+#include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
@@ -23,6 +25,8 @@
 
 #include "common/cleanup.h"
 #include "keeper/keeper.h"
+
+#define LARGE (16UL << 20) /* what is worth a thread */
 
 /* Never touched, only asked about: mincore() tells those who may write the file. */
 static void *map_file(const struct segment *g, const struct window *w)
@@ -60,6 +64,7 @@ struct eviction {
 	char *map;	       /* of the window */
 	unsigned char *now;    /* per page of the segment: what mincore() says */
 	unsigned char *stayed; /* 1: was still there after an eviction */
+	ssize_t left;	       /* pages, after the last one; or -errno */
 };
 
 /* A folio may reach beyond the end of the file since that was cut, where nobody has anything: a
@@ -75,7 +80,7 @@ static off_t reach(const struct eviction *e)
 }
 
 /* Evicts the window; the number of the segment's pages that are resident still, or -errno. */
-static ssize_t evict(struct eviction *e)
+static ssize_t evict(const struct eviction *e)
 {
 	const uint64_t pages = segment_pages(e->g);
 	int err =
@@ -109,27 +114,48 @@ static int copy_again(struct segment *g, uint64_t p, unsigned char *page)
 	return pwrite(g->memfd, page, size, (off_t)(p * size)) == (ssize_t)size ? 0 : -EIO;
 }
 
+static void *evict_first(void *arg)
+{
+	struct eviction *e = arg;
+
+	e->left = evict(e);
+	return NULL;
+}
+
+/* Of a large segment the one beside the other. */
+static void evict_and_record(struct eviction *e)
+{
+	pthread_t thread;
+	bool beside;
+
+	beside = e->g->len >= LARGE && pthread_create(&thread, NULL, evict_first, e) == 0;
+	if (!beside)
+		evict_first(e);
+	engine_record_bases(e->g);
+	if (beside)
+		pthread_join(thread, NULL);
+}
+
 /* Old pages stay for a moment when direct I/O is under way, for ever under somebody's mapping
  * or pin. */
 static int wait_until_evicted(struct eviction *e)
 {
 	struct timespec pause = { .tv_nsec = 1000 * 1000 };
 	const uint64_t until = now_ms() + e->w->patience_ms;
-	ssize_t n = evict(e);
 	int err;
 
-	while (n > 0) {
+	while (e->left > 0) {
 		err = write_out(e->g, e->map, e->w);
 		if (err)
 			return err;
-		n = evict(e);
-		if (n > 0 && now_ms() > until)
+		e->left = evict(e);
+		if (e->left > 0 && now_ms() > until)
 			return -EBUSY;
-		if (n > 0)
+		if (e->left > 0)
 			nanosleep(&pause, NULL);
 		pause.tv_nsec = MIN(pause.tv_nsec * 2, 50 * 1000 * 1000L);
 	}
-	return (int)n;
+	return (int)e->left;
 }
 
 int evict_commit(struct segment *g, const struct window *w)
@@ -138,15 +164,19 @@ int evict_commit(struct segment *g, const struct window *w)
 	cleanup_free unsigned char *now = xcalloc(pages, 1);
 	cleanup_free unsigned char *stayed = xcalloc(pages, 1);
 	cleanup_free unsigned char *page = xcalloc(1, page_size());
-	struct eviction e = { g, w, map_file(g, w), now, stayed };
+	struct eviction e = { g, w, map_file(g, w), now, stayed, 0 };
 	int err;
 
 	if (e.map == MAP_FAILED)
 		return -errno;
+	evict_and_record(&e);
 	err = wait_until_evicted(&e);
 	munmap(e.map, w->len);
-	for (uint64_t p = 0; p < pages && !err; p++)
-		if (stayed[p])
-			err = copy_again(g, p, page);
+	for (uint64_t p = 0; p < pages && !err; p++) {
+		if (!stayed[p])
+			continue;
+		err = copy_again(g, p, page);
+		engine_record_base(g, p);
+	}
 	return err;
 }

@@ -57,8 +57,6 @@ static int do_commit(struct segment *g, struct msg *m)
 		err = evict_commit(g, &w);
 	if (err)
 		return refuse(m, err == -EBUSY ? REASON_IN_USE : REASON_WRITE_BACK, err);
-	engine_record_bases(g);
-	segment_unpopulate(g);
 	set_state(g, SEGMENT_LIVE);
 	err = guarded_keep(g);
 	if (!err)
@@ -164,4 +162,6 @@ void request_run(struct stage *s, struct job *j)
 		pthread_mutex_unlock(&keeper.lock);
 	}
 	answer(j->from, m, fds, n);
+	if (m->type == MSG_COMMIT && g) /* for which nobody has to wait */
+		segment_unpopulate(g);
 }
