@@ -10,6 +10,7 @@
 #include <sys/sysmacros.h>
 #include <time.h>
 
+#include "common/probe.h"
 #include "lib/kept.h"
 #include "lib/policy.h"
 #include "lib/real.h"
@@ -370,6 +371,45 @@ int exchange_identify(struct segment *s)
 		s->mem_id =
 			(struct vma_id){ (uint64_t)major(st.st_dev) << 32 | minor(st.st_dev),
 					 st.st_ino };
+	return err;
+}
+
+void exchange_unmap_backward(struct exchange *x, bool drawn_too)
+{
+	for (size_t i = 0; i < x->n; i++)
+		if (x->place[i].span.backward && (drawn_too || !x->place[i].span.drawn))
+			real.munmap(x->place[i].span.backward, x->place[i].span.len);
+}
+
+void exchange_hide(void *saved, size_t len)
+{
+	const struct timespec pause = { .tv_nsec = 10 * 1000 * 1000 };
+
+	for (int tries = 0; real.mprotect(saved, len, PROT_NONE) < 0 && tries < 100; tries++)
+		nanosleep(&pause, NULL);
+}
+
+int exchange_run(struct exchange *x, int (*act)(void *), void (*back)(void *))
+{
+	struct curtain_span *span = scratch_get(x->scratch, x->n * sizeof(*span));
+	size_t i;
+	int err;
+
+	if (!span)
+		return exchange_fail(&x->why, REASON_NO_MEMORY, -ENOMEM);
+	for (i = 0; i < x->n; i++)
+		span[i] = x->place[i].span;
+	atomic_fetch_add(&space.swaps, 1);
+	x->span = span;
+	err = curtain_swap(span, x->n, act, back, x);
+	PROBE(swap, back != NULL, x->n, x->off, x->end - x->off, err);
+	atomic_fetch_add(&space.swaps, 1);
+	for (i = 0; i < x->n; i++)
+		x->place[i].span = span[i];
+	if (err && x->why == REASON_NONE)
+		x->why = err == -EPERM || err == -ENOSYS ? REASON_NO_CURTAIN : REASON_NO_MEMORY;
+	for (i = 0; i < x->n; i++)
+		exchange_lock(x->place[i].span.addr, x->place[i].span.len, x->place[i].flags);
 	return err;
 }
 

@@ -71,6 +71,17 @@ void exchange_lock(void *addr, size_t len, unsigned vma_flags);
  * fstat(). -errno if they cannot be had. */
 int exchange_identify(struct segment *s);
 
+/* Draws the curtain over the places, lets act() do its work, and opens it onto their `forward`
+ * mappings, or where that failed onto those that back() has made, or the old ones; -errno. */
+int exchange_run(struct exchange *x, int (*act)(void *), void (*back)(void *));
+
+/* What was prepared and is not where the program sees it. */
+void exchange_unmap_backward(struct exchange *x, bool drawn_too);
+
+/* Takes all access from the file's mapping that is kept aside: without that nobody would know
+ * later that it is still ours (kept.h). */
+void exchange_hide(void *saved, size_t len);
+
 void exchange_close(struct exchange *x);
 
 #endif

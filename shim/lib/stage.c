@@ -4,13 +4,11 @@
 #include <errno.h>
 #include <stdio.h>
 #include <sys/mman.h>
-#include <sys/resource.h>
-#include <time.h>
-#include <unistd.h>
 
 #include "common/probe.h"
 #include "lib/custody.h"
 #include "lib/exchange.h"
+#include "lib/fill.h"
 #include "lib/inflight.h"
 #include "lib/init.h"
 #include "lib/keeper.h"
@@ -24,13 +22,10 @@
 #include "lib/record.h"
 #include "lib/recover.h"
 #include "lib/room.h"
-#include "lib/unseal.h"
 #include "lib/wake.h"
 
-#define FILL_CHUNK    (1UL << 20)
 #define LARGEST_FOLIO (2UL << 20)
 #define PATIENCE_MS   2000 /* for direct I/O under way */
-#define KEEPERS_MOST  8	   /* that may die over one request */
 
 /* What maps say of the segment's file and memory. */
 static int identify(struct exchange *x)
@@ -52,23 +47,6 @@ static void unmap_forward(struct exchange *x)
 			real.munmap(x->place[i].span.forward, x->place[i].span.len);
 }
 
-static void unmap_backward(struct exchange *x, bool drawn_too)
-{
-	for (size_t i = 0; i < x->n; i++)
-		if (x->place[i].span.backward && (drawn_too || !x->place[i].span.drawn))
-			real.munmap(x->place[i].span.backward, x->place[i].span.len);
-}
-
-/* Without it nobody would know later that the file's mapping kept aside is still ours (kept.c).
- */
-static void hide(void *saved, size_t len)
-{
-	const struct timespec pause = { .tv_nsec = 10 * 1000 * 1000 };
-
-	for (int tries = 0; real.mprotect(saved, len, PROT_NONE) < 0 && tries < 100; tries++)
-		nanosleep(&pause, NULL);
-}
-
 static int prepare_stage(struct exchange *x)
 {
 	size_t i;
@@ -80,31 +58,6 @@ static int prepare_stage(struct exchange *x)
 		p->span.forward = p->neighbour ? p->span.backward : exchange_map_segment(x, p);
 		p->saved = p->span.backward;
 		if (!p->span.forward || !p->span.backward)
-			return exchange_fail(&x->why, REASON_NO_MEMORY, -ENOMEM);
-	}
-	return 0;
-}
-
-static int protect(const struct place *p)
-{
-	const int prot = exchange_prot(p->flags);
-
-	return p->pkey ? real.pkey_mprotect(p->saved, p->span.len, prot, (int)p->pkey)
-		       : real.mprotect(p->saved, p->span.len, prot);
-}
-
-static int prepare_retire(struct exchange *x)
-{
-	size_t i;
-
-	for (i = 0; i < x->n; i++) {
-		struct place *p = &x->place[i];
-
-		p->span.backward =
-			NULL; /* made by back_to_segment(): no seal while it is there */
-		p->span.forward = p->saved;
-		(void)real.munlock(p->saved, p->span.len); /* mlockall() found it, too */
-		if (protect(p) < 0)
 			return exchange_fail(&x->why, REASON_NO_MEMORY, -ENOMEM);
 	}
 	return 0;
@@ -122,56 +75,6 @@ int stage_ask(struct exchange *x, enum msg_type type)
 	return keeper_ask(&m, NULL, &x->why);
 }
 
-static bool fill_from(const struct place *p)
-{
-	const unsigned both = VMA_READ | VMA_WRITE;
-
-	return !p->neighbour && (p->flags & both) == both;
-}
-
-/* RLIMIT_FSIZE is about the program's own writes, but would stop ours to a memfd, too, and with
- * a signal. Copying between two mappings is not subject to it, and slower. */
-static ssize_t fill_chunk(struct exchange *x, const struct place *p, uint64_t at, size_t len,
-			  bool limited)
-{
-	struct iovec from = { (char *)p->saved + (at - p->off), len };
-	struct iovec to = { (char *)p->span.forward + (at - p->off), len };
-
-	if (limited)
-		return process_vm_readv(getpid(), &to, 1, &from, 1, 0);
-	return real.pwrite(x->s->memfd, from.iov_base, len, (off_t)(at - x->s->off));
-}
-
-/* Copies by write(): a page that vanished with a truncation is EFAULT there, not SIGBUS. Every
- * page of the segment shows at some place; the parts are taken where they are found first. */
-static int fill(struct exchange *x)
-{
-	uint64_t at = x->s->off, end = x->s->off + x->s->len, stop;
-	struct rlimit limit;
-	bool limited;
-	size_t i;
-	ssize_t n;
-
-	limited = getrlimit(RLIMIT_FSIZE, &limit) == 0 && limit.rlim_cur != RLIM_INFINITY;
-	while (at < end) {
-		for (i = 0; i < x->n; i++)
-			if (fill_from(&x->place[i]) && at >= x->place[i].off &&
-			    at < x->place[i].off + x->place[i].span.len)
-				break;
-		if (i == x->n)
-			return -EFAULT;
-		stop = MIN(end, x->place[i].off + x->place[i].span.len);
-		while (at < stop) {
-			n = fill_chunk(x, &x->place[i], at, MIN(stop - at, FILL_CHUNK),
-				       limited);
-			if (n <= 0)
-				return n < 0 ? -errno : -EIO;
-			at += (uint64_t)n;
-		}
-	}
-	return 0;
-}
-
 /*
  * Behind the curtain. The order is what makes it exact (see docs/architecture.md): first the
  * file's dirty pages are written, so that whatever touches the old pages afterwards (direct I/O
@@ -186,128 +89,13 @@ static int act_stage(void *arg)
 	err = stage_ask(x, MSG_CLEAN);
 	if (err)
 		return err;
-	err = fill(x);
+	err = fill_segment(x);
 	if (err)
 		return exchange_fail(&x->why,
 				     err == -ENOMEM ? REASON_NO_MEMORY : REASON_PAST_EOF, err);
 	for (i = 0; i < x->n; i++)
 		(void)real.madvise(x->place[i].saved, x->place[i].span.len, MADV_DONTNEED);
 	return stage_ask(x, MSG_COMMIT);
-}
-
-/* Where it is refused, the memory may have been sealed already, and goes on in another memfd.
- */
-static int ask_to_retire(struct exchange *x)
-{
-	int fds[PROTO_FDS] = { -1, -1, -1 }, err; /* the keeper may be gone before it answers */
-	struct msg m;
-
-	msg_init(&m, MSG_RETIRE);
-	m.id = x->s->id;
-	err = keeper_ask(&m, fds, &x->why);
-	if (fds[0] >= 0)
-		segment_goes_on_in(x->s, fds[0]);
-	return err;
-}
-
-/* Or it is another one, which knows nothing of the segment. */
-static bool keeper_gone(const struct exchange *x, int err)
-{
-	return err && (x->why == REASON_KEEPER_LOST || err == -ENOENT);
-}
-
-/* A keeper that died over it, or one that took us for dead, may have sealed the memory: if the
- * curtain opened onto a copy now, what is stored there would be nobody else's. So the next
- * keeper is told, and asked, first. */
-static int act_retire(void *arg)
-{
-	struct exchange *x = arg;
-	int err;
-
-	kept_unhold(x->s);
-	err = ask_to_retire(x);
-	for (int tries = 1; tries < KEEPERS_MOST && keeper_gone(x, err); tries++) {
-		err = recover_segment(x->s, (uintptr_t)x->place[0].saved, &x->why);
-		if (!err)
-			err = ask_to_retire(x);
-	}
-	return err;
-}
-
-/* A keeper that died may have sealed the memory, before it answered or, where we do not show
- * it, after. True: it goes on in a copy, which no keeper has. */
-static bool make_mappable(struct segment *s)
-{
-	const struct timespec pause = { .tv_nsec = 10 * 1000 * 1000 };
-	bool copied = false;
-
-	for (;; nanosleep(&pause, NULL)) {
-		if (segment_sealed(s) && segment_unseal(s) == 0)
-			copied = true;
-		if (!segment_sealed(s) && exchange_identify(s) == 0)
-			return copied;
-	}
-}
-
-/* Where none is to be had, the next need of a keeper tells it. */
-static void tell_of_copy(struct exchange *x)
-{
-	enum reason why = REASON_KEEPER_LOST;
-	int err = -EPIPE;
-
-	for (int tries = 0; tries < KEEPERS_MOST && err && why == REASON_KEEPER_LOST; tries++) {
-		why = REASON_NONE;
-		err = recover_segment(x->s, (uintptr_t)x->place[0].saved, &why);
-	}
-}
-
-/* Threads wait for these mappings, and there is nothing else that could stand there. */
-static void back_to_segment(void *arg)
-{
-	const struct timespec pause = { .tv_nsec = 10 * 1000 * 1000 };
-	struct exchange *x = arg;
-	bool copied, said = false;
-
-	copied = make_mappable(x->s);
-	for (size_t i = 0; i < x->n; i++) {
-		while (!(x->span[i].backward = exchange_map_segment(x, &x->place[i]))) {
-			if (!said)
-				log_event(
-					EV_ERROR,
-					"call=mmap errno=%d reason=\"cannot open the curtain; "
-					"threads wait\" remedy=\"raise vm.max_map_count\"",
-					errno);
-			said = true;
-			nanosleep(&pause, NULL);
-			copied |= make_mappable(x->s);
-		}
-	}
-	if (copied)
-		tell_of_copy(x);
-}
-
-static int run_curtain(struct exchange *x, int (*act)(void *), void (*back)(void *))
-{
-	struct curtain_span *span = scratch_get(x->scratch, x->n * sizeof(*span));
-	size_t i;
-	int err;
-
-	if (!span)
-		return exchange_fail(&x->why, REASON_NO_MEMORY, -ENOMEM);
-	for (i = 0; i < x->n; i++)
-		span[i] = x->place[i].span;
-	atomic_fetch_add(&space.swaps, 1);
-	x->span = span;
-	err = curtain_swap(span, x->n, act, back, x);
-	PROBE(swap, back != NULL, x->n, x->off, x->end - x->off, err);
-	atomic_fetch_add(&space.swaps, 1);
-	for (i = 0; i < x->n; i++)
-		x->place[i].span = span[i];
-	if (err && x->why == REASON_NONE)
-		x->why = err == -EPERM || err == -ENOSYS ? REASON_NO_CURTAIN : REASON_NO_MEMORY;
-	for (i = 0; i < x->n; i++)
-		exchange_lock(x->place[i].span.addr, x->place[i].span.len, x->place[i].flags);
-	return err;
 }
 
 /* The file's own mapping is still readable where it is kept. A page that this brings in again
@@ -326,25 +114,6 @@ static void wake_those_on_file(struct exchange *x)
 		(void)real.madvise(w[i].old, w[i].len, MADV_DONTNEED);
 }
 
-/* The memory is sealed and can still be mapped from a read-only description. */
-static void wake_those_on_segment(struct exchange *x)
-{
-	struct wake_span *w = scratch_get(x->scratch, x->n * sizeof(*w));
-	const struct place *p;
-	size_t i, n = 0;
-
-	for (i = 0; w && i < x->n; i++) {
-		p = &x->place[i];
-		w[n].addr = (uintptr_t)p->span.addr;
-		w[n].len = p->span.len;
-		w[n].old = exchange_map_to_read(x, p, PROT_READ);
-		n += w[n].old != NULL;
-	}
-	wake_sleepers(w, n);
-	for (i = 0; i < n; i++)
-		real.munmap(w[i].old, w[i].len);
-}
-
 static void record_staged(struct exchange *x)
 {
 	struct segment *orphans = NULL;
@@ -357,7 +126,7 @@ static void record_staged(struct exchange *x)
 
 		if (p->neighbour)
 			continue;
-		hide(p->saved, p->span.len);
+		exchange_hide(p->saved, p->span.len);
 		start = (uintptr_t)p->span.addr;
 		/* Cannot fail: nodes were reserved. */
 		(void)space_set(start, start + p->span.len, x->f, p->off, &orphans);
@@ -369,19 +138,6 @@ static void record_staged(struct exchange *x)
 	segment_link(x->f, x->s);
 	if (orphans)
 		stage_release(orphans);
-}
-
-static void record_retired(struct exchange *x)
-{
-	struct area *a;
-
-	for (a = areas_first(&space.areas, 0, UINTPTR_MAX); a; a = areas_next(a, UINTPTR_MAX)) {
-		if (a->seg == x->s) {
-			a->seg = NULL;
-			a->saved = 0;
-		}
-	}
-	x->s->areas = 0;
 }
 
 int stage_open(struct exchange *x, struct custody *c)
@@ -437,10 +193,10 @@ static int stage_with_margin(struct exchange *x, struct custody *c, struct scrat
 	if (!err) {
 		err = prepare_stage(x);
 		if (!err)
-			err = run_curtain(x, act_stage, NULL);
+			err = exchange_run(x, act_stage, NULL);
 		if (err) {
 			unmap_forward(x);
-			unmap_backward(x, false);
+			exchange_unmap_backward(x, false);
 		}
 	}
 	exchange_close(x);
@@ -591,47 +347,6 @@ int stage_range(const struct vma *v, const char *path, uint64_t off, uint64_t en
 	return err;
 }
 
-int stage_retire(struct segment *s, enum reason *ret_why)
-{
-	struct exchange x = {
-		.s = s, .f = s->file, .off = s->off, .end = s->off + s->len, .memfd_ro = -1
-	};
-	struct scratch scratch;
-	char name[512] = "";
-	int err;
-
-	/* A forked child may not have talked to the keeper yet, or the keeper be a new one. */
-	err = stage_keeper_ready(ret_why);
-	if (err)
-		return err;
-	if (scratch_open(&scratch) < 0)
-		return exchange_fail(ret_why, REASON_NO_MEMORY, -ENOMEM);
-	x.scratch = &scratch;
-	if (log_wanted())
-		(void)stage_name_of(s, name, sizeof(name));
-	err = exchange_find_staged(&x);
-	if (!err) {
-		err = prepare_retire(&x);
-		if (!err)
-			err = run_curtain(&x, act_retire, back_to_segment);
-		unmap_backward(&x, false);
-		for (size_t i = 0; i < x.n && err; i++)
-			hide(x.place[i].saved, x.place[i].span.len);
-	}
-	if (!err)
-		wake_those_on_segment(&x);
-	exchange_close(&x);
-	if (!err) {
-		log_event(EV_RETIRE, "file=\"%s\" offset=%lu len=%lu", name, s->off, s->len);
-		record_retired(&x);
-		segment_unlink(s);
-		segment_free(s);
-	}
-	scratch_close(&scratch);
-	*ret_why = x.why;
-	return err;
-}
-
 /* The program has just made a mapping of a file that is staged in part. Nobody else knows its
  * addresses yet, so no curtain is needed. */
 static int show_segment(struct exchange *x)
@@ -652,7 +367,7 @@ static int show_segment(struct exchange *x)
 
 		start = (uintptr_t)p->span.addr;
 		(void)real.madvise(p->saved, p->span.len, MADV_DONTNEED);
-		hide(p->saved, p->span.len);
+		exchange_hide(p->saved, p->span.len);
 		if (real.mremap(p->span.forward, p->span.len, p->span.len,
 				MREMAP_MAYMOVE | MREMAP_FIXED, p->span.addr) == MAP_FAILED) {
 			err = -errno;
@@ -668,7 +383,7 @@ static int show_segment(struct exchange *x)
 	}
 	if (err) {
 		unmap_forward(x);
-		unmap_backward(x, true);
+		exchange_unmap_backward(x, true);
 	}
 	return err;
 }

@@ -1,0 +1,61 @@
+/* SPDX-License-Identifier: MIT */
+#include "lib/fill.h"
+
+#include <errno.h>
+#include <sys/resource.h>
+#include <sys/uio.h>
+#include <unistd.h>
+
+#include "lib/real.h"
+
+#define FILL_CHUNK (1UL << 20)
+
+static bool fill_from(const struct place *p)
+{
+	const unsigned both = VMA_READ | VMA_WRITE;
+
+	return !p->neighbour && (p->flags & both) == both;
+}
+
+/* RLIMIT_FSIZE is about the program's own writes, but would stop ours to a memfd, too, and with
+ * a signal. Copying between two mappings is not subject to it, and slower. */
+static ssize_t fill_chunk(struct exchange *x, const struct place *p, uint64_t at, size_t len,
+			  bool limited)
+{
+	struct iovec from = { (char *)p->saved + (at - p->off), len };
+	struct iovec to = { (char *)p->span.forward + (at - p->off), len };
+
+	if (limited)
+		return process_vm_readv(getpid(), &to, 1, &from, 1, 0);
+	return real.pwrite(x->s->memfd, from.iov_base, len, (off_t)(at - x->s->off));
+}
+
+/* Copies by write(): a page that vanished with a truncation is EFAULT there, not SIGBUS. Every
+ * page of the segment shows at some place; the parts are taken where they are found first. */
+int fill_segment(struct exchange *x)
+{
+	uint64_t at = x->s->off, end = x->s->off + x->s->len, stop;
+	struct rlimit limit;
+	bool limited;
+	size_t i;
+	ssize_t n;
+
+	limited = getrlimit(RLIMIT_FSIZE, &limit) == 0 && limit.rlim_cur != RLIM_INFINITY;
+	while (at < end) {
+		for (i = 0; i < x->n; i++)
+			if (fill_from(&x->place[i]) && at >= x->place[i].off &&
+			    at < x->place[i].off + x->place[i].span.len)
+				break;
+		if (i == x->n)
+			return -EFAULT;
+		stop = MIN(end, x->place[i].off + x->place[i].span.len);
+		while (at < stop) {
+			n = fill_chunk(x, &x->place[i], at, MIN(stop - at, FILL_CHUNK),
+				       limited);
+			if (n <= 0)
+				return n < 0 ? -errno : -EIO;
+			at += (uint64_t)n;
+		}
+	}
+	return 0;
+}
