@@ -3,12 +3,16 @@
 /*
  * What library, command and keeper say to each other: one fixed-size message each way over a
  * SOCK_SEQPACKET socket, descriptors beside it (SCM_RIGHTS). Every request has one answer of
- * the same type, except MSG_STATUS, which has one per segment and a last one with `last` set.
+ * the same type, except MSG_STATUS, which has one per segment and a last one with `last` set,
+ * and MSG_COPIED, which has none.
  *
  *   HELLO    opens a conversation: interval (ms), budget (bytes), run (or 0)
  *   STAGE    + descriptor of the file, open for reading and writing: key, off, len
  *            → id, the segment's memfd and its ledger. The segment is not in force yet.
  *   CLEAN    id, off, len: writes the file's dirty pages of a window around the segment
+ *   COPIED   id, off, len: the memfd holds this part of what the file holds, and the process
+ *            cannot reach its old pages: they can be evicted, and its bases recorded. A hint,
+ *            which is taken only in the order of the file; to a keeper that TAKES_COPIED
  *   COMMIT   id, off, len, arg[0]: the memfd holds what the file holds, and nothing of the
  *            process can reach the old pages of the window. Evicts them, waiting arg[0] ms for
  *            those that somebody still holds, takes again what changed meanwhile, records the
@@ -65,6 +69,7 @@ enum msg_type {
 	MSG_WAIT,
 	MSG_USERS,
 	MSG_SHOW,
+	MSG_COPIED,
 	MSG_TYPE_MAX
 };
 
@@ -75,6 +80,8 @@ enum msg_type {
 #define CLIENT_UNFILTERED 1U /* no filter is on the client's system calls (seccomp) */
 /* Of the answer to HELLO, and of the last one to STATUS: */
 #define FATE_SHARED	  1U /* whatever ends the program in one stroke may end the keeper, too */
+/* Of the answer to HELLO: */
+#define TAKES_COPIED	  2U
 /* Of SYNC: */
 #define SYNC_DURABLE	  1U /* on the device before the answer, not only in the file */
 #define SYNC_OTHERS	  2U /* the client has nothing of it: nothing staged is no error */
@@ -103,7 +110,7 @@ struct msg {
  *        sees itself, arg[3] = a number that all conversations of one process share,
  *        len = how many descriptors it could allow a keeper.
  *        Answer: arg[0] = keeper's process ID, arg[1] = a random number of its own,
- *        flags = FATE_SHARED or 0.
+ *        flags = TAKES_COPIED, FATE_SHARED.
  * STATUS answers: arg[0] = dirty bytes at the last pass, arg[1] = users, arg[2] = milliseconds
  *        since the last successful pass, arg[3] = state. The last one: arg[0] = bytes staged,
  *        arg[2] = budget in bytes, arg[3] = pins refused, len = passes that failed, text = the

@@ -85,6 +85,7 @@ static struct stage *stage_of(struct msg *m, int fd, int *ret_err)
 	case MSG_WROTE:
 		return stage_find(m->key, false);
 	case MSG_CLEAN:
+	case MSG_COPIED:
 	case MSG_COMMIT:
 	case MSG_ABORT:
 	case MSG_RETIRE:
@@ -129,6 +130,8 @@ void dispatch(struct conversation *c, struct msg *m, int *fds)
 		return;
 	}
 	s = stage_of(m, fds[0], &err);
+	if (!s && m->type == MSG_COPIED)
+		return;
 	if (!s) {
 		m->error = err;
 		m->reason = err == -ESTALE ? REASON_CHANGED

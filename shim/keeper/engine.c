@@ -331,12 +331,17 @@ static int record_part(struct part *part)
 	return 0;
 }
 
-void engine_record_bases(struct segment *g)
+void engine_record_from(struct segment *g, uint64_t page)
 {
 	uint64_t none;
 
-	(void)in_parts(g, record_part, 0, segment_pages(g), &none);
+	(void)in_parts(g, record_part, page, segment_pages(g) - page, &none);
 	memset(segment_flags(g), 0, segment_pages(g));
+}
+
+void engine_record_bases(struct segment *g)
+{
+	engine_record_from(g, 0);
 }
 
 /*

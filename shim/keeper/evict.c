@@ -5,10 +5,15 @@
  *
  *   evict_clean()   writes the dirty pages. Whatever writes to an old page from now on (direct
  *                   I/O that was under way) leaves it dirty, or still referenced.
- *   ... the program copies the content ...
- *   evict_commit()  evicts, and records what was copied. What stays is dirty or referenced: it
+ *   ... the program copies the content, and says how far it is ...
+ *   evict_copied()  evicts that, and records it.
+ *   evict_commit()  evicts all, and records the rest. What stayed is dirty or referenced: it
  *                   is waited for, evicted, and copied and recorded once more. What does not go
  *                   away in time has a lasting holder.
+ *
+ * The first eviction must not write: what is dirty may be what came after it was copied, and
+ * would go with the rest as soon as it is clean. posix_fadvise() begins with writing; reclaim
+ * (MADV_PAGEOUT) leaves alone what is dirty or referenced. (docs/reliability.md)
  *
  * The page cache keeps and drops whole folios. A folio that reaches beyond the segment goes
  * only if the window that is evicted covers it: the client says how far it drew its curtain.
@@ -26,12 +31,19 @@
 #include "common/cleanup.h"
 #include "keeper/keeper.h"
 
+#ifndef MADV_POPULATE_READ
+#define MADV_POPULATE_READ 22 /* Linux 5.14 */
+#endif
+
 #define LARGE (16UL << 20) /* what is worth a thread */
 
-/* Never touched, only asked about: mincore() tells those who may write the file. */
-static void *map_file(const struct segment *g, const struct window *w)
+static void *map_file(const struct segment *g, uint64_t off, uint64_t len)
 {
-	return mmap(NULL, w->len, PROT_READ, MAP_SHARED, g->stage->fd, (off_t)w->off);
+	void *map = mmap(NULL, len, PROT_READ, MAP_SHARED, g->stage->fd, (off_t)off);
+
+	if (map != MAP_FAILED)
+		(void)madvise(map, len, MADV_RANDOM); /* no reading ahead */
+	return map;
 }
 
 /* sync_file_range() does nothing on overlayfs, whose pages belong to another inode. */
@@ -48,7 +60,7 @@ static int write_out(const struct segment *g, void *map, const struct window *w)
 
 int evict_clean(struct segment *g, const struct window *w)
 {
-	void *map = map_file(g, w);
+	void *map = map_file(g, w->off, w->len);
 	int err;
 
 	if (map == MAP_FAILED)
@@ -58,13 +70,45 @@ int evict_clean(struct segment *g, const struct window *w)
 	return err;
 }
 
+/* Pages that are resident: mincore() tells those who may write the file. */
+static ssize_t count_resident(void *map, uint64_t pages, unsigned char *now)
+{
+	ssize_t n = 0;
+
+	if (mincore(map, pages * page_size(), now) < 0)
+		return -errno;
+	for (uint64_t p = 0; p < pages; p++)
+		n += now[p] & 1;
+	return n;
+}
+
+/* Reclaims what is clean and what nobody holds, by mapping it: not even we may go on to. */
+static void page_out(char *map, uint64_t pages, unsigned char *now)
+{
+	const size_t page = page_size();
+	uint64_t p, end;
+
+	if (count_resident(map, pages, now) <= 0)
+		return;
+	for (p = 0; p < pages; p = end) {
+		for (end = p; end < pages && now[end] & 1; end++)
+			;
+		if (end > p) {
+			(void)madvise(map + p * page, (end - p) * page, MADV_POPULATE_READ);
+			(void)madvise(map + p * page, (end - p) * page, MADV_PAGEOUT);
+			(void)madvise(map + p * page, (end - p) * page, MADV_DONTNEED);
+		}
+		for (; end < pages && !(now[end] & 1); end++)
+			;
+	}
+}
+
 struct eviction {
 	struct segment *g;
 	const struct window *w;
-	char *map;	       /* of the window */
-	unsigned char *now;    /* per page of the segment: what mincore() says */
-	unsigned char *stayed; /* 1: was still there after an eviction */
-	ssize_t left;	       /* pages, after the last one; or -errno */
+	char *map;	    /* of the window */
+	unsigned char *now; /* per page of the window: what mincore() says */
+	ssize_t left;	    /* pages of the segment, after the last one; or -errno */
 };
 
 /* A folio may reach beyond the end of the file since that was cut, where nobody has anything: a
@@ -79,25 +123,30 @@ static off_t reach(const struct eviction *e)
 	return (off_t)e->w->len;
 }
 
-/* Evicts the window; the number of the segment's pages that are resident still, or -errno. */
+/* Marks the pages [first, first + pages) of the segment that are resident still: they are
+ * copied again whenever they are gone. Returns how many. */
+static ssize_t mark_stayed(struct segment *g, void *map, uint64_t first, uint64_t pages,
+			   unsigned char *now)
+{
+	ssize_t n = count_resident(map, pages, now);
+
+	for (uint64_t p = 0; p < pages && n > 0; p++)
+		g->stayed[first + p] |= now[p] & 1;
+	return n;
+}
+
+static ssize_t look(const struct eviction *e)
+{
+	return mark_stayed(e->g, e->map + (e->g->off - e->w->off), 0, segment_pages(e->g),
+			   e->now);
+}
+
 static ssize_t evict(const struct eviction *e)
 {
-	const uint64_t pages = segment_pages(e->g);
 	int err =
 		posix_fadvise(e->g->stage->fd, (off_t)e->w->off, reach(e), POSIX_FADV_DONTNEED);
-	ssize_t n = 0;
 
-	if (err)
-		return -err;
-	if (mincore(e->map + (e->g->off - e->w->off), e->g->len, e->now) < 0)
-		return -errno;
-	for (uint64_t p = 0; p < pages; p++) {
-		if (e->now[p] & 1) {
-			e->stayed[p] = 1;
-			n++;
-		}
-	}
-	return n;
+	return err ? -err : look(e);
 }
 
 static int copy_again(struct segment *g, uint64_t p, unsigned char *page)
@@ -118,7 +167,8 @@ static void *evict_first(void *arg)
 {
 	struct eviction *e = arg;
 
-	e->left = evict(e);
+	page_out(e->map, e->w->len / page_size(), e->now);
+	e->left = look(e);
 	return NULL;
 }
 
@@ -131,7 +181,7 @@ static void evict_and_record(struct eviction *e)
 	beside = e->g->len >= LARGE && pthread_create(&thread, NULL, evict_first, e) == 0;
 	if (!beside)
 		evict_first(e);
-	engine_record_bases(e->g);
+	engine_record_from(e->g, e->g->recorded);
 	if (beside)
 		pthread_join(thread, NULL);
 }
@@ -158,25 +208,66 @@ static int wait_until_evicted(struct eviction *e)
 	return (int)e->left;
 }
 
-int evict_commit(struct segment *g, const struct window *w)
+static int copy_what_stayed(struct segment *g)
 {
 	const uint64_t pages = segment_pages(g);
-	cleanup_free unsigned char *now = xcalloc(pages, 1);
-	cleanup_free unsigned char *stayed = xcalloc(pages, 1);
 	cleanup_free unsigned char *page = xcalloc(1, page_size());
-	struct eviction e = { g, w, map_file(g, w), now, stayed, 0 };
+	int err = 0;
+
+	for (uint64_t p = 0; p < pages && !err; p++) {
+		if (!g->stayed[p])
+			continue;
+		err = copy_again(g, p, page);
+		engine_record_base(g, p);
+	}
+	return err;
+}
+
+static void begin(struct segment *g)
+{
+	if (!g->stayed)
+		g->stayed = xcalloc(segment_pages(g), 1);
+}
+
+/* While the rest is still copied. */
+void evict_copied(struct segment *g, uint64_t off, uint64_t len)
+{
+	const uint64_t page = page_size(), first = g->recorded, pages = len / page;
+	cleanup_free unsigned char *now = NULL;
+	char *map;
+
+	if (off != g->off + first * page || len % page || len == 0 ||
+	    pages > segment_pages(g) - first)
+		return;
+	begin(g);
+	map = map_file(g, off, len);
+	if (map == MAP_FAILED)
+		return;
+	now = xcalloc(pages, 1);
+	page_out(map, pages, now);
+	if (mark_stayed(g, map, first, pages, now) >= 0)
+		for (; g->recorded < first + pages; g->recorded++)
+			engine_record_base(g, g->recorded);
+	munmap(map, len);
+}
+
+int evict_commit(struct segment *g, const struct window *w)
+{
+	cleanup_free unsigned char *now = xcalloc(w->len / page_size(), 1);
+	struct eviction e = { g, w, map_file(g, w->off, w->len), now, 0 };
 	int err;
 
 	if (e.map == MAP_FAILED)
 		return -errno;
+	begin(g);
 	evict_and_record(&e);
 	err = wait_until_evicted(&e);
 	munmap(e.map, w->len);
-	for (uint64_t p = 0; p < pages && !err; p++) {
-		if (!stayed[p])
-			continue;
-		err = copy_again(g, p, page);
-		engine_record_base(g, p);
+	if (!err)
+		err = copy_what_stayed(g);
+	if (!err) {
+		free(g->stayed);
+		g->stayed = NULL;
 	}
 	return err;
 }

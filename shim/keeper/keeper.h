@@ -57,13 +57,16 @@ struct segment {
 	size_t ledger_size; /* bytes */
 	LIST_HEAD(, use) users;
 	enum segment_state state;
-	bool ending;	      /* the guardian must not hear of it any more */
-	bool replaced;	      /* the memory is another one than clients may have */
-	uint64_t interval_ms; /* of whoever brought it */
-	uint64_t dirty;	      /* bytes found changed by the last pass */
-	uint64_t retry_ms;    /* between two tries of the last word */
-	uint64_t next_try;    /* ms, CLOCK_MONOTONIC */
-	uint64_t refused_at;  /* ms, or 0: the last time it was refused */
+	bool ending;   /* the guardian must not hear of it any more */
+	bool replaced; /* the memory is another one than clients may have */
+	/* evict.c, while it is filled: */
+	uint64_t recorded;     /* pages: copied, and their bases recorded */
+	unsigned char *stayed; /* per page, or NULL: 1: of the old ones after an eviction */
+	uint64_t interval_ms;  /* of whoever brought it */
+	uint64_t dirty;	       /* bytes found changed by the last pass */
+	uint64_t retry_ms;     /* between two tries of the last word */
+	uint64_t next_try;     /* ms, CLOCK_MONOTONIC */
+	uint64_t refused_at;   /* ms, or 0: the last time it was refused */
 };
 
 struct job {
@@ -240,6 +243,7 @@ bool lanes_staffed(void);	      /* false: a queue has nobody to serve it, yet */
 int engine_sync(struct segment *g, uint64_t off, uint64_t len);
 int engine_flush(struct stage *s); /* fdatasync, and what its failure means */
 void engine_record_bases(struct segment *g);
+void engine_record_from(struct segment *g, uint64_t page);
 void engine_record_base(struct segment *g, uint64_t page);
 bool engine_forget_bases(struct segment *g, uint64_t off, uint64_t len);
 
@@ -249,6 +253,7 @@ struct window { /* of the file, covers the segment; page-aligned */
 	uint64_t patience_ms; /* how long lingering pages are waited for */
 };
 int evict_clean(struct segment *g, const struct window *w);
+void evict_copied(struct segment *g, uint64_t off, uint64_t len);
 int evict_commit(struct segment *g, const struct window *w);
 
 /* mappers.c: whether another process than `client` has part of [off, off+len) of the stage's

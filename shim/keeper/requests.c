@@ -35,6 +35,7 @@ static int do_clean(struct segment *g, struct msg *m)
 	struct window w;
 	int err = window_of(g, m, &w);
 
+	g->recorded = 0;
 	if (!err)
 		err = evict_clean(g, &w);
 	return err ? refuse(m, REASON_WRITE_BACK, err) : 0;
@@ -127,6 +128,11 @@ void request_run(struct stage *s, struct job *j)
 		g = filling(s, j);
 		err = g ? do_clean(g, m) : -ENOENT;
 		break;
+	case MSG_COPIED:
+		g = filling(s, j);
+		if (g)
+			evict_copied(g, m->off, m->len);
+		return;
 	case MSG_COMMIT:
 		g = filling(s, j);
 		err = g ? do_commit(g, m) : -ENOENT;

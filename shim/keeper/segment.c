@@ -279,5 +279,6 @@ void segment_free(struct segment *g)
 		close(g->memfd);
 	if (g->ledger_fd >= 0)
 		close(g->ledger_fd);
+	free(g->stayed);
 	free(g);
 }

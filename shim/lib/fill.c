@@ -2,13 +2,16 @@
 #include "lib/fill.h"
 
 #include <errno.h>
+#include <sys/mman.h>
 #include <sys/resource.h>
 #include <sys/uio.h>
 #include <unistd.h>
 
+#include "lib/keeper.h"
 #include "lib/real.h"
 
 #define FILL_CHUNK (1UL << 20)
+#define PIECE	   (4UL << 20) /* what is worth a message */
 
 static bool fill_from(const struct place *p)
 {
@@ -30,11 +33,29 @@ static ssize_t fill_chunk(struct exchange *x, const struct place *p, uint64_t at
 	return real.pwrite(x->s->memfd, from.iov_base, len, (off_t)(at - x->s->off));
 }
 
+/* The keeper deals with what is copied while we copy the rest; *told grows. Of the old pages,
+ * only what was copied from is mapped there. */
+static void say_copied(struct exchange *x, const struct place *p, uint64_t *told, uint64_t at)
+{
+	const uint64_t from = MAX(*told, p->off);
+	struct msg m;
+
+	if (!keeper_takes_copied())
+		return;
+	(void)real.madvise((char *)p->saved + (from - p->off), at - from, MADV_DONTNEED);
+	msg_init(&m, MSG_COPIED);
+	m.id = x->s->id;
+	m.off = *told;
+	m.len = at - *told;
+	keeper_tell(&m);
+	*told = at;
+}
+
 /* Copies by write(): a page that vanished with a truncation is EFAULT there, not SIGBUS. Every
  * page of the segment shows at some place; the parts are taken where they are found first. */
 int fill_segment(struct exchange *x)
 {
-	uint64_t at = x->s->off, end = x->s->off + x->s->len, stop;
+	uint64_t at = x->s->off, end = x->s->off + x->s->len, stop, told = at;
 	struct rlimit limit;
 	bool limited;
 	size_t i;
@@ -55,6 +76,8 @@ int fill_segment(struct exchange *x)
 			if (n <= 0)
 				return n < 0 ? -errno : -EIO;
 			at += (uint64_t)n;
+			if (page_down(at) - told >= PIECE && at < end)
+				say_copied(x, &x->place[i], &told, page_down(at));
 		}
 	}
 	return 0;

@@ -70,11 +70,16 @@ bool keeper_is_told(void)
 	return atomic_load(&told) == atomic_load(&met);
 }
 
-static atomic_bool fate_shared;
+static atomic_bool fate_shared, takes_copied;
 
 bool keeper_fate_shared(void)
 {
 	return fate_shared;
+}
+
+bool keeper_takes_copied(void)
+{
+	return takes_copied;
 }
 
 static int hello(int fd, uint64_t *ret_instance, enum reason *ret_why)
@@ -106,6 +111,7 @@ static int hello(int fd, uint64_t *ret_instance, enum reason *ret_why)
 		*ret_instance = m.arg[1];
 		atomic_store(&met, m.arg[1]);
 		fate_shared = m.flags & FATE_SHARED;
+		takes_copied = m.flags & TAKES_COPIED;
 	}
 	return err;
 }
@@ -381,6 +387,25 @@ int keeper_ask(struct msg *m, int *got, enum reason *ret_why)
 	struct exchange_of_words e = { m, send_plain, &p, got, false };
 
 	return converse_until_answered(&e, ret_why);
+}
+
+/* Whether the keeper is still there is the next request's to find out. */
+void keeper_tell(const struct msg *m)
+{
+	struct conversation *c;
+	sigset_t all, mask;
+	enum reason why;
+	int cancel;
+
+	sigfillset(&all);
+	pthread_sigmask(SIG_SETMASK, &all, &mask);
+	pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, &cancel);
+	if (take(&c, false, &why) == 0) {
+		(void)msg_send(c->fd, m, NULL, 0);
+		give_back(c, false);
+	}
+	pthread_setcancelstate(cancel, NULL);
+	pthread_sigmask(SIG_SETMASK, &mask, NULL);
 }
 
 void keeper_after_fork(void)

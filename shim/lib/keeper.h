@@ -31,6 +31,12 @@ int keeper_call_via(struct msg *m, int (*send)(int sock, struct msg *m, void *ar
  * nothing and takes no lock of anybody else. */
 int keeper_ask(struct msg *m, int *got, enum reason *ret_why);
 
+/* Says something that has no answer, and on which nothing depends; on an open conversation. */
+void keeper_tell(const struct msg *m);
+
+/* What the keeper met last said of itself in its answer to HELLO. */
+bool keeper_takes_copied(void);
+
 /* Each keeper is another instance. Whoever has told the one met last of everything that is
  * staged says so (recover.h); until then nothing is asked of it that takes its knowledge for
  * granted. */
