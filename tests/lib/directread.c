@@ -2,10 +2,10 @@
 /*
  * directread FILE SOURCE
  *
- * Lets direct I/O read SOURCE, which is on a slow device, into the beginning of a mapping of FILE,
- * and registers all of the mapping meanwhile. Prints `registered`, or the error, when memory has
- * all of SOURCE's pattern (seed 4) and has carried it to FILE; exit status 0. 1: something is
- * missing, or the read was over before the registration began.
+ * Lets direct I/O read SOURCE, which is on a slow device, into the beginning of a mapping of
+ * FILE, and registers all of the mapping meanwhile. Prints `registered`, or the error, when
+ * memory has all of SOURCE's pattern (seed 4) and has carried it to FILE; exit status 0. 1:
+ * something is missing, or the read was over before the registration began.
  */
 #include "testlib.h"
 
