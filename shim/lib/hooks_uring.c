@@ -14,22 +14,24 @@
 
 int on_io_uring_register_buffers(struct io_uring *ring, const struct iovec *iov, unsigned n)
 {
-	int ret = real.io_uring_register_buffers(ring, iov, n);
+	unsigned tries = 0;
+	int ret;
 
-	if (pin_refused(ret) && pin_resolve("io_uring_register_buffers", iov, n, ret))
-		ret = pin_retried("io_uring_register_buffers",
-				  real.io_uring_register_buffers(ring, iov, n));
+	do {
+		ret = real.io_uring_register_buffers(ring, iov, n);
+	} while (pin_again("io_uring_register_buffers", iov, n, ret, &tries));
 	return ret;
 }
 
 int on_io_uring_register_buffers_tags(struct io_uring *ring, const struct iovec *iov,
 				      const __u64 *tags, unsigned n)
 {
-	int ret = real.io_uring_register_buffers_tags(ring, iov, tags, n);
+	unsigned tries = 0;
+	int ret;
 
-	if (pin_refused(ret) && pin_resolve("io_uring_register_buffers_tags", iov, n, ret))
-		ret = pin_retried("io_uring_register_buffers_tags",
-				  real.io_uring_register_buffers_tags(ring, iov, tags, n));
+	do {
+		ret = real.io_uring_register_buffers_tags(ring, iov, tags, n);
+	} while (pin_again("io_uring_register_buffers_tags", iov, n, ret, &tries));
 	return ret;
 }
 
@@ -51,8 +53,7 @@ int on_io_uring_register_buffers_update_tag(struct io_uring *ring, unsigned off,
 					    unsigned n)
 {
 	static const char call[] = "io_uring_register_buffers_update_tag";
-	bool resolved = false;
-	unsigned done = 0;
+	unsigned done = 0, tries = 0;
 	int ret;
 
 	for (;;) {
@@ -60,19 +61,15 @@ int on_io_uring_register_buffers_update_tag(struct io_uring *ring, unsigned off,
 			ring, off + done, iov + done, tags ? tags + done : NULL, n - done);
 		if (ret > 0) {
 			done += (unsigned)ret;
-			if (!resolved)
+			if (!tries)
 				sites_pin_is_fine();
-			resolved = false;
+			tries = 0;
 			if (done >= n)
 				return (int)done;
 			continue;
 		}
-		if (resolved)
-			ret = pin_retried(call, ret);
-		if (resolved || !pin_refused(ret) ||
-		    !pin_resolve(call, iov + done, n - done, ret))
+		if (!pin_again(call, iov + done, n - done, ret, &tries))
 			return done ? (int)done : ret;
-		resolved = true;
 	}
 }
 
@@ -82,9 +79,9 @@ typedef int native_register(unsigned fd, unsigned opcode, const void *arg, unsig
 static int update_by_number(native_register *native, unsigned fd, unsigned opcode,
 			    const void *arg, unsigned n, int ret)
 {
+	static const char call[] = "io_uring_register";
 	struct io_uring_rsrc_update2 u;
-	bool resolved = false;
-	unsigned done = 0;
+	unsigned done = 0, tries = 0;
 
 	if (n != sizeof(u) || !pin_copy_in(&u, arg, sizeof(u)))
 		return ret;
@@ -95,19 +92,14 @@ static int update_by_number(native_register *native, unsigned fd, unsigned opcod
 			u.data += (unsigned)ret * sizeof(struct iovec);
 			u.tags += u.tags ? (unsigned)ret * sizeof(__u64) : 0;
 			u.nr -= MIN((unsigned)ret, u.nr);
-			if (!resolved)
+			if (!tries)
 				sites_pin_is_fine();
-			resolved = false;
+			tries = 0;
 			if (u.nr == 0)
 				return (int)done;
-		} else {
-			if (resolved)
-				ret = pin_retried("io_uring_register", ret);
-			if (resolved || !pin_refused(ret) ||
-			    !pin_resolve("io_uring_register",
-					 (const struct iovec *)(uintptr_t)u.data, u.nr, ret))
-				return done ? (int)done : ret;
-			resolved = true;
+		} else if (!pin_again(call, (const struct iovec *)(uintptr_t)u.data, u.nr, ret,
+				      &tries)) {
+			return done ? (int)done : ret;
 		}
 		ret = native(fd, opcode, &u, n);
 	}
@@ -119,7 +111,7 @@ static int register_by_number(native_register *native, unsigned fd, unsigned opc
 	int ret = native(fd, opcode, arg, n);
 	struct io_uring_rsrc_register r;
 	const struct iovec *iov = arg;
-	unsigned count = n;
+	unsigned count = n, tries = 0;
 
 	if (likely(!enabled))
 		return ret;
@@ -137,8 +129,8 @@ static int register_by_number(native_register *native, unsigned fd, unsigned opc
 	default:
 		return ret;
 	}
-	if (pin_refused(ret) && pin_resolve("io_uring_register", iov, count, ret))
-		ret = pin_retried("io_uring_register", native(fd, opcode, arg, n));
+	while (pin_again("io_uring_register", iov, count, ret, &tries))
+		ret = native(fd, opcode, arg, n);
 	return ret;
 }
 

@@ -105,8 +105,9 @@ static struct ibv_mr *register_outermost(native_register *native, const struct r
 	const bool writes = can_write(r->access);
 	const struct pin_access access = { r->access, r->iova, false };
 	const int before = errno;
-	struct ibv_mr *mr;
 	const char token = 0;
+	unsigned tries = 0;
+	struct ibv_mr *mr;
 
 	if (writes && !kernel_judges() &&
 	    pin_beforehand(r->call, &access, &r->range) == -EFAULT) {
@@ -122,14 +123,12 @@ static struct ibv_mr *register_outermost(native_register *native, const struct r
 		drop(&token);
 	if (mr)
 		sites_pin_is_fine();
-	if (mr || !may_offend(r->access, errno) ||
-	    !pin_resolve_mr(r->call, &access, &r->range, -errno))
+	if (mr || !may_offend(r->access, errno))
 		return mr;
-	mr = native(r);
+	while (!mr && pin_again_mr(r->call, &access, &r->range, -errno, &tries))
+		mr = native(r);
 	if (mr)
 		errno = before;
-	else
-		(void)pin_retried(r->call, -errno);
 	return mr;
 }
 

@@ -23,6 +23,7 @@
 #define SCAN_BUFFER (64UL * 1024)
 #define IOV_MOST    16384 /* IORING_MAX_REG_BUFFERS */
 #define PIECES_MOST 131072
+#define TRIES_MOST  8
 
 /* A stretch of one mapping that the request covers. */
 struct piece {
@@ -334,19 +335,6 @@ static bool resolve(struct request *r, struct pin_context *ctx, const struct iov
 	return false;
 }
 
-int pin_retried(const char *call, int ret)
-{
-	struct pin_context ctx = { .call = call, .err = ret };
-	struct trace trace;
-
-	if (ret < 0) {
-		trace_take(&trace);
-		ctx.trace = &trace;
-		say(EV_REFUSE, &ctx, NULL, REASON_STILL_REFUSED, 0);
-	}
-	return ret;
-}
-
 static bool attempt(const char *call, const struct pin_access *access, const struct iovec *iov,
 		    size_t n, int err, int *ret_verdict)
 {
@@ -388,13 +376,6 @@ static bool attempt(const char *call, const struct pin_access *access, const str
 	return yes;
 }
 
-bool pin_resolve(const char *call, const struct iovec *iov, size_t n, int err)
-{
-	int verdict;
-
-	return attempt(call, NULL, iov, n, err, &verdict);
-}
-
 bool pin_resolve_mr(const char *call, const struct pin_access *access,
 		    const struct iovec *range, int err)
 {
@@ -417,6 +398,56 @@ static bool shows_file(const struct iovec *range)
 		yes = !a->seg;
 	space_unlock(&g);
 	return yes;
+}
+
+static bool any_shows_file(const struct iovec *iov, size_t n)
+{
+	struct iovec range;
+	bool yes = false;
+
+	for (size_t i = 0; i < n && !yes; i++)
+		yes = pin_copy_in(&range, iov + i, sizeof(range)) && shows_file(&range);
+	return yes;
+}
+
+static void say_still_refused(const char *call, int err)
+{
+	struct pin_context ctx = { .call = call, .err = err };
+	struct trace trace;
+
+	trace_take(&trace);
+	ctx.trace = &trace;
+	say(EV_REFUSE, &ctx, NULL, REASON_STILL_REFUSED, 0);
+}
+
+static bool again(const char *call, const struct pin_access *access, const struct iovec *iov,
+		  size_t n, int err, unsigned tries)
+{
+	const int saved = errno;
+	bool yes = tries == 0;
+	int verdict;
+
+	if (err >= 0)
+		return false;
+	if (tries)
+		yes = err == -EFAULT && tries < TRIES_MOST && any_shows_file(iov, n);
+	if (yes)
+		yes = attempt(call, access, iov, n, err, &verdict);
+	else
+		say_still_refused(call, err);
+	errno = saved;
+	return yes;
+}
+
+bool pin_again(const char *call, const struct iovec *iov, size_t n, int err, unsigned *tries)
+{
+	return (*tries || pin_refused(err)) && again(call, NULL, iov, n, err, (*tries)++);
+}
+
+bool pin_again_mr(const char *call, const struct pin_access *access, const struct iovec *range,
+		  int err, unsigned *tries)
+{
+	return again(call, access, range, 1, err, (*tries)++);
 }
 
 int pin_beforehand(const char *call, const struct pin_access *access, const struct iovec *range)

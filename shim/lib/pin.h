@@ -34,17 +34,21 @@ struct pin_access {
 	bool reading; /* no writing: in the way are only files with direct access (DAX) */
 };
 
-/* The call was made again after pin_resolve() said yes, and this is what it returned now: says
- * so if that is an error, and returns it. */
-int pin_retried(const char *call, int ret);
-
 /*
  * The kernel answered `err` to `call` for these ranges, all to be pinned for writing. Stages
  * what stands in the way, as policy says. True: everything that could be in the way is staged
  * now, try again. False: let the refusal stand; what had to be said was said. `iov` points into
  * the program's memory and may be bad. Keeps errno.
+ *
+ * *tries counts the calls, from 0. Asked after each, whatever it returned. What was staged may
+ * be given back before the pin is there, because another thread needed room; then once more,
+ * but not for ever, for there may be no room for both.
  */
-bool pin_resolve(const char *call, const struct iovec *iov, size_t n, int err);
+bool pin_again(const char *call, const struct iovec *iov, size_t n, int err, unsigned *tries);
+bool pin_again_mr(const char *call, const struct pin_access *access, const struct iovec *range,
+		  int err, unsigned *tries);
+
+/* The same, once. */
 bool pin_resolve_mr(const char *call, const struct pin_access *access,
 		    const struct iovec *range, int err);
 

@@ -22,6 +22,9 @@ int double_read(struct ibv_mr *mr, size_t offset, void *to, size_t len);
 /* The next `times` registrations that would succeed fail with this error. */
 void double_fail(int err, unsigned times);
 
+/* Called when a registration begins. */
+void double_before(void (*call)(void));
+
 /* Registrations tried so far, and the access flags and iova that the last one came with. */
 unsigned double_registrations(void);
 unsigned double_last_access(void);

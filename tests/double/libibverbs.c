@@ -40,11 +40,17 @@ static struct ibv_device device;
 static int fail_err;
 static unsigned fail_times, registrations, last_access;
 static uint64_t last_iova;
+static void (*before)(void);
 
 void double_fail(int err, unsigned times)
 {
 	fail_err = err;
 	fail_times = times;
+}
+
+void double_before(void (*call)(void))
+{
+	before = call;
 }
 
 unsigned double_registrations(void)
@@ -305,6 +311,8 @@ struct ibv_mr *ibv_reg_mr_iova2(struct ibv_pd *pd, void *addr, size_t length, ui
 	last_iova = iova;
 	if (!m)
 		return NULL;
+	if (before)
+		before();
 	ret = pin(m, addr, length, access & ~(unsigned)IBV_ACCESS_OPTIONAL_RANGE);
 	if (ret == 0 && fail_times) {
 		fail_times--;

@@ -5,6 +5,8 @@
  * tests/rdma, which needs a virtual machine.
  */
 #include "testlib.h"
+
+#include <pinstage.h>
 #include "double.h"
 
 #include <inttypes.h>
@@ -571,6 +573,66 @@ static void rereg_mr__to_writing_on_native_pages(void **state)
 	assert_int_equal(ibv_rereg_mr(mr, IBV_REREG_MR_CHANGE_ACCESS, NULL, NULL, 0, READS), 0);
 }
 
+/* ---- given back before it was pinned ---- */
+
+static unsigned char *wanted_by_another;
+static unsigned times_wanted;
+
+/* As another thread does that needs the room, each time between staging and pin. */
+static void give_back(void)
+{
+	if (times_wanted && pinstage_query(wanted_by_another, SIZE) == PINSTAGE_STAGED) {
+		times_wanted--;
+		assert_int_equal(pinstage_release(wanted_by_another, SIZE), 0);
+	}
+}
+
+static struct ibv_mr *register_while_wanted(unsigned char *map, unsigned times)
+{
+	struct ibv_mr *mr;
+
+	wanted_by_another = map;
+	times_wanted = times;
+	double_before(give_back);
+	mr = ibv_reg_mr(pd, map, SIZE, WRITES);
+	double_before(NULL);
+	return mr;
+}
+
+static void reg_mr__given_back_before_the_pin(void **state)
+{
+	unsigned char *map = start();
+	struct ibv_mr *mr = register_while_wanted(map, 3);
+
+	(void)state;
+	must_stage(result(mr));
+	if (!with_shim() || !kernel_refuses())
+		return;
+	assert_int_equal(times_wanted, 0);
+	assert_int_equal(log_lines("event=refuse"), 0);
+	assert_int_equal(double_registrations(), 5);
+	device_fills(mr, 0, SIZE, DEVICE);
+	assert_content(map, SIZE, 0, DEVICE);
+	assert_int_equal(ibv_dereg_mr(mr), 0);
+}
+
+/* Not for ever. */
+static void reg_mr__given_back_each_time(void **state)
+{
+	unsigned char *map = start();
+	struct ibv_mr *mr = register_while_wanted(map, 1000);
+
+	(void)state;
+	if (!kernel_refuses()) {
+		assert_non_null(mr);
+		return;
+	}
+	assert_int_equal(result(mr), -EFAULT);
+	if (with_shim())
+		assert_int_equal(log_lines("event=refuse"), 1);
+	assert_content(map, SIZE, 0, OLD);
+}
+
 /* On-demand it stays, and needs no staging: not even where there is no room for it. */
 static void rereg_mr__on_demand_moves_to_file(void **state)
 {
@@ -816,6 +878,8 @@ int main(int argc, char **argv)
 		TEST(rereg_mr__moves_to_file),
 		TEST(rereg_mr__grows_and_changes_access),
 		TEST(rereg_mr__to_writing_on_native_pages),
+		TEST(reg_mr__given_back_before_the_pin),
+		TEST(reg_mr__given_back_each_time),
 		TEST(rereg_mr__on_demand_moves_to_file),
 		TEST(rereg_mr__read_only_moves_to_file),
 		TEST(rereg_mr__access_is_remembered),
