@@ -22,6 +22,16 @@ function median(key,    n) {
 	return n % 2 ? v[(n + 1) / 2] : (v[n / 2] + v[n / 2 + 1]) / 2
 }
 
+# What is measured in turn is compared in turn: the median of the differences.
+function difference(key, ref,    n, i, w) {
+	n = split(values[key], v, " ")
+	if (split(values[ref], w, " ") != n)
+		return median(key) - median(ref)
+	for (i = 1; i <= n; i++)
+		values["difference"] = (i > 1 ? values["difference"] " " : "") v[i] - w[i]
+	return median("difference")
+}
+
 function figure(key,    n, m) {
 	n = sorted(key)
 	m = median(key)
@@ -32,23 +42,23 @@ function short(x) {
 	return x >= 100 ? sprintf("%.0f", x) : x >= 1 ? sprintf("%.2f", x) : sprintf("%.4f", x)
 }
 
-function holds(bound, quotient, difference, value,    limit) {
+function holds(bound, quotient, added, value,    limit) {
 	limit = bound
 	gsub(/[^0-9.]/, "", limit)
 	if (bound ~ /^\+/)
-		return difference <= limit + 0
+		return added <= limit + 0
 	if (bound ~ /abs/)
 		return value <= limit + 0
 	return bound ~ /^>/ ? quotient >= limit + 0 : quotient <= limit + 0
 }
 
 # A row of both; numbers that are not there are null.
-function row(q, var, ref, bound, left, right, quotient, verdict, m, r, x, met) {
-	printf "%-17s %-5s %-28s %-28s %9s  %-11s %s\n", q, trim($2), left, right, quotient, bound, verdict
+function row(q, var, ref, bound, left, right, shown, verdict, m, r, x, added, met) {
+	printf "%-17s %-5s %-28s %-28s %9s  %-11s %s\n", q, trim($2), left, right, shown, bound, verdict
 	printf "%s{\"question\":\"%s\",\"text\":\"%s\",\"unit\":\"%s\",\"variant\":\"%s\",\"median\":%s,", rows++ ? "," : "",
 		q, trim($6), trim($2), var, m > json
-	printf "\"compared_with\":\"%s\",\"reference\":%s,\"quotient\":%s,\"bound\":\"%s\",\"met\":%s}", ref, r, x, bound,
-		met > json
+	printf "\"compared_with\":\"%s\",\"reference\":%s,\"quotient\":%s,\"difference\":%s,\"bound\":\"%s\",\"met\":%s}",
+		ref, r, x, added, bound, met > json
 }
 
 # The measurements may be none at all, so that NR == FNR would hold for the questions, too.
@@ -79,16 +89,18 @@ FNR == 1 {
 	right = ref == "-" ? "" : ref ": " (((q, ref) in values) ? figure(q SUBSEP ref) : "-")
 	if (!((q, var) in values) || (ref != "-" && !((q, ref) in values))) {
 		unknown++
-		row(q, var, ref, bound, left, right, "", "no figure", "null", "null", "null", "null")
+		row(q, var, ref, bound, left, right, "", "no figure", "null", "null", "null", "null", "null")
 		next
 	}
 	m = median(q SUBSEP var)
 	r = ref == "-" ? 0 : median(q SUBSEP ref)
 	x = r ? m / r : 0
-	ok = holds(bound, x, m - r, m)
+	added = bound ~ /^\+/ ? difference(q SUBSEP var, q SUBSEP ref) : m - r
+	ok = holds(bound, x, added, m)
 	missed += !ok
-	row(q, var, ref, bound, left, right, r ? sprintf("%.3f", x) : "", ok ? "met" : "MISSED",
-		sprintf("%.6g", m), sprintf("%.6g", r), sprintf("%.6g", x), ok ? "true" : "false")
+	row(q, var, ref, bound, left, right, bound ~ /^\+/ ? sprintf("%+.2f", added) : r ? sprintf("%.3f", x) : "",
+		ok ? "met" : "MISSED", sprintf("%.6g", m), sprintf("%.6g", r), sprintf("%.6g", x),
+		sprintf("%.6g", added), ok ? "true" : "false")
 }
 
 END {
