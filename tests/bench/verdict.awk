@@ -42,19 +42,21 @@ function short(x) {
 	return x >= 100 ? sprintf("%.0f", x) : x >= 1 ? sprintf("%.2f", x) : sprintf("%.4f", x)
 }
 
-function holds(bound, quotient, added, value,    limit) {
+function holds(bound, quotient, added, value, reference,    limit) {
 	limit = bound
 	gsub(/[^0-9.]/, "", limit)
 	if (bound ~ /^\+/)
 		return added <= limit + 0
 	if (bound ~ /abs/)
 		return value <= limit + 0
+	if (bound ~ /\+ scan$/)
+		return value <= limit * reference + median(scan)
 	return bound ~ /^>/ ? quotient >= limit + 0 : quotient <= limit + 0
 }
 
 # A row of both; numbers that are not there are null.
 function row(q, var, ref, bound, left, right, shown, verdict, m, r, x, added, met) {
-	printf "%-17s %-5s %-28s %-28s %9s  %-11s %s\n", q, trim($2), left, right, shown, bound, verdict
+	printf "%-17s %-5s %-28s %-28s %9s  %-15s %s\n", q, trim($2), left, right, shown, bound, verdict
 	printf "%s{\"question\":\"%s\",\"text\":\"%s\",\"unit\":\"%s\",\"variant\":\"%s\",\"median\":%s,", rows++ ? "," : "",
 		q, trim($6), trim($2), var, m > json
 	printf "\"compared_with\":\"%s\",\"reference\":%s,\"quotient\":%s,\"difference\":%s,\"bound\":\"%s\",\"met\":%s}",
@@ -69,8 +71,9 @@ FILENAME == ARGV[1] {
 
 FNR == 1 {
 	FS = "|"
+	scan = "scan" SUBSEP "staged"
 	$0 = $0
-	printf "%-17s %-5s %-28s %-28s %9s  %-11s %s\n", "question", "unit", "median (spread)",
+	printf "%-17s %-5s %-28s %-28s %9s  %-15s %s\n", "question", "unit", "median (spread)",
 		"compared with", "quotient", "bound", "verdict"
 	printf "{\"kernel\":\"%s\",\"cpus\":%d,\"file_system\":\"%s\",\"rows\":[", kernel, cpus, fs > json
 }
@@ -87,7 +90,8 @@ FNR == 1 {
 	q = trim($1); var = trim($3); ref = trim($4); bound = trim($5)
 	left = var ": " (((q, var) in values) ? figure(q SUBSEP var) : "-")
 	right = ref == "-" ? "" : ref ": " (((q, ref) in values) ? figure(q SUBSEP ref) : "-")
-	if (!((q, var) in values) || (ref != "-" && !((q, ref) in values))) {
+	if (!((q, var) in values) || (ref != "-" && !((q, ref) in values)) ||
+	    (bound ~ /scan/ && !(scan in values))) {
 		unknown++
 		row(q, var, ref, bound, left, right, "", "no figure", "null", "null", "null", "null", "null")
 		next
@@ -96,7 +100,7 @@ FNR == 1 {
 	r = ref == "-" ? 0 : median(q SUBSEP ref)
 	x = r ? m / r : 0
 	added = bound ~ /^\+/ ? difference(q SUBSEP var, q SUBSEP ref) : m - r
-	ok = holds(bound, x, added, m)
+	ok = holds(bound, x, added, m, r)
 	missed += !ok
 	row(q, var, ref, bound, left, right, bound ~ /^\+/ ? sprintf("%+.2f", added) : r ? sprintf("%.3f", x) : "",
 		ok ? "met" : "MISSED", sprintf("%.6g", m), sprintf("%.6g", r), sprintf("%.6g", x),
