@@ -165,6 +165,12 @@ $(BENCH): $(BUILD)/tests/bench/%: $(BUILD)/obj/tests/bench/%.o
 	$(call quiet,LD)$(CC) $(CFLAGS) $(LDFLAGS) -o $@ $^ -luring -lxxhash
 $(call objects,$(wildcard tests/bench/*.c)): SANITIZERS =
 
+# What is preloaded where the library is not.
+EMPTY := $(BUILD)/tests/bench/empty.so
+$(EMPTY): Makefile
+	@mkdir -p $(@D)
+	$(call quiet,LD)$(CC) $(CFLAGS) $(LDFLAGS) -shared -o $@ -x c /dev/null
+
 TEST_PROGRAMS := $(call test_program,$(PRELOAD_SRC) $(TEST_TOOL_SRC) $(CRASH_SRC) $(LINKED_SRC)) $(PLUGIN) \
 	$(MODEL) $(RDMA_PROGRAMS) $(BENCH)
 
@@ -204,7 +210,7 @@ check-quick:
 
 bench:
 	@$(call deps,build demo bench)
-	@$(MAKE) --no-print-directory all $(BENCH)
+	@$(MAKE) --no-print-directory all $(BENCH) $(EMPTY)
 	@BUILD='$(abspath $(BUILD))' tests/bench/run $(BENCHFLAGS)
 
 # The storm through everything, on every file system and as an unprivileged user, SOAK seconds each;
