@@ -324,11 +324,42 @@ int sync_files(const dev_t *dev)
 	return err;
 }
 
-static bool may_be_staged(const struct stat *st, struct inode_key *ret_key)
+struct identity {
+	struct inode_key key;
+	bool regular;
+};
+
+/*
+ * Not by fstat(): a file whose times were asked for gets a time of its own at its next write
+ * (Linux 6.13), which takes longer than the write. A filter on system calls may know no
+ * statx().
+ */
+static bool identify(int dir, const char *path, int flags, struct identity *ret)
 {
-	*ret_key = (struct inode_key){ st->st_dev, st->st_ino };
-	return S_ISREG(st->st_mode) &&
-	       (space_may_have_segments(*ret_key) || board_lists(*ret_key));
+	struct statx sx;
+	struct stat st;
+
+	if (statx(dir, path, flags | AT_STATX_DONT_SYNC, STATX_TYPE | STATX_INO, &sx) == 0) {
+		ret->key = (struct inode_key){ makedev(sx.stx_dev_major, sx.stx_dev_minor),
+					       sx.stx_ino };
+		ret->regular = S_ISREG(sx.stx_mode);
+		return true;
+	}
+	if (errno == EBADF || fstatat(dir, path, &st, flags) < 0)
+		return false;
+	ret->key = (struct inode_key){ st.st_dev, st.st_ino };
+	ret->regular = S_ISREG(st.st_mode);
+	return true;
+}
+
+static bool identify_fd(int fd, struct identity *ret)
+{
+	return identify(fd, "", AT_EMPTY_PATH, ret);
+}
+
+static bool may_be_staged(const struct identity *id)
+{
+	return id->regular && (space_may_have_segments(id->key) || board_lists(id->key));
 }
 
 /* Lock held. */
@@ -339,24 +370,25 @@ static bool has_segments(struct inode_key key)
 	return (f && f->segments) || board_lists(key);
 }
 
-static bool stat_staged(const struct stat *st, struct inode_key *ret_key)
+static bool identity_staged(const struct identity *id)
 {
 	struct space_guard g;
 	bool staged;
 
-	if (!may_be_staged(st, ret_key) || !space_lock(&g))
+	if (!may_be_staged(id) || !space_lock(&g))
 		return false;
-	staged = has_segments(*ret_key);
+	staged = has_segments(id->key);
 	space_unlock(&g);
 	return staged;
 }
 
 bool sync_fd_staged(int fd, struct inode_key *ret_key)
 {
-	struct stat st;
+	struct identity id = { 0 };
 	int saved = errno;
-	bool staged = fstat(fd, &st) == 0 && stat_staged(&st, ret_key);
+	bool staged = identify_fd(fd, &id) && identity_staged(&id);
 
+	*ret_key = id.key;
 	errno = saved;
 	return staged;
 }
@@ -367,19 +399,17 @@ bool sync_fd_staged(int fd, struct inode_key *ret_key)
 bool sync_fd_enter(int fd, struct inode_key *ret_key)
 {
 	struct space_guard g;
-	struct stat st;
+	struct identity id;
 	int saved = errno;
 	bool staged = false;
 
 	for (int tries = 0; !staged && tries < 2; tries++) {
 		inflight_begin(fd);
-		if (fstat(fd, &st) < 0)
+		if (!identify_fd(fd, &id))
 			break;
-		if (!may_be_staged(&st, ret_key)) {
-			if (!S_ISREG(st.st_mode))
-				*ret_key = SYNC_NO_FILE;
+		*ret_key = id.regular ? id.key : SYNC_NO_FILE;
+		if (!may_be_staged(&id))
 			break;
-		}
 		inflight_end();
 		if (!space_lock(&g)) /* the lock's own thread, or a borrower: not waited for */
 			break;
@@ -394,15 +424,13 @@ bool sync_fd_enter(int fd, struct inode_key *ret_key)
 
 bool sync_fd_listed(int fd, struct inode_key key)
 {
-	struct stat st;
+	struct identity id;
 	int saved = errno;
 	bool listed;
 
 	if (key.ino || key.dev)
 		return key.ino && board_lists(key);
-	listed = fstat(fd, &st) == 0 && S_ISREG(st.st_mode) &&
-		 board_lists((struct inode_key){ st.st_dev, st.st_ino });
-
+	listed = identify_fd(fd, &id) && id.regular && board_lists(id.key);
 	errno = saved;
 	return listed;
 }
@@ -410,10 +438,11 @@ bool sync_fd_listed(int fd, struct inode_key key)
 bool sync_path_staged(int dir, const char *path, int open_flags, struct inode_key *ret_key)
 {
 	const int follow = open_flags & O_NOFOLLOW ? AT_SYMLINK_NOFOLLOW : 0;
-	struct stat st;
+	struct identity id = { 0 };
 	int saved = errno;
-	bool staged = fstatat(dir, path, &st, follow) == 0 && stat_staged(&st, ret_key);
+	bool staged = identify(dir, path, follow, &id) && identity_staged(&id);
 
+	*ret_key = id.key;
 	errno = saved;
 	return staged;
 }
