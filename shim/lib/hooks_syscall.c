@@ -20,61 +20,50 @@
 		ret_;                                                    \
 	})
 
+/* X(number, call, of on_syscall()'s arguments) */
+#define HOOKED(X)                                                                              \
+	X(SYS_io_uring_register, uring_by_syscall(a, b, c, d))                                 \
+	X(SYS_mmap, on_mmap((void *)a, (size_t)b, (int)c, (int)d, (int)e, f))                  \
+	X(SYS_munmap, on_munmap((void *)a, (size_t)b))                                         \
+	X(SYS_mremap, on_mremap((void *)a, (size_t)b, (size_t)c, (int)d, (void *)e))           \
+	X(SYS_remap_file_pages,                                                                \
+	  on_remap_file_pages((void *)a, (size_t)b, (int)c, (size_t)d, (int)e))                \
+	X(SYS_shmat, on_shmat((int)a, (const void *)b, (int)c))                                \
+	X(SYS_mprotect, on_mprotect((void *)a, (size_t)b, (int)c))                             \
+	X(SYS_pkey_mprotect, on_pkey_mprotect((void *)a, (size_t)b, (int)c, (int)d))           \
+	X(SYS_madvise, on_madvise((void *)a, (size_t)b, (int)c))                               \
+	X(SYS_process_madvise,                                                                 \
+	  on_process_madvise((int)a, (const struct iovec *)b, (size_t)c, (int)d, (unsigned)e)) \
+	X(SYS_mlock, on_mlock((const void *)a, (size_t)b))                                     \
+	X(SYS_mlock2, on_mlock2((const void *)a, (size_t)b, (unsigned)c))                      \
+	X(SYS_munlock, on_munlock((const void *)a, (size_t)b))                                 \
+	X(SYS_msync, on_msync((void *)a, (size_t)b, (int)c))                                   \
+	X(SYS_fsync, on_fsync((int)a))                                                         \
+	X(SYS_fdatasync, on_fdatasync((int)a))                                                 \
+	X(SYS_sync_file_range, on_sync_file_range((int)a, b, c, (unsigned)d))                  \
+	X(SYS_syncfs, on_syncfs((int)a))                                                       \
+	X(SYS_sync, (on_sync(), 0))                                                            \
+	X(SYS_close, on_close((int)a))                                                         \
+	X(SYS_close_range, on_close_range((unsigned)a, (unsigned)b, (int)c))                   \
+	X(SYS_dup3, on_dup3((int)a, (int)b, (int)c))                                           \
+	HOOKED_DUP2(X)
+#ifdef SYS_dup2
+#define HOOKED_DUP2(X) X(SYS_dup2, on_dup2((int)a, (int)b))
+#else
+#define HOOKED_DUP2(X)
+#endif
+
+#define IS_HOOKED(number, call) [number] = true,
+const bool syscall_hooked[SYSCALLS_MOST] = { HOOKED(IS_HOOKED) };
+
+#define CASE(number, call) \
+	case number:       \
+		return UNCANCELLED(call);
+
 static long by_number(long nr, long a, long b, long c, long d, long e, long f)
 {
 	switch (nr) {
-	case SYS_io_uring_register:
-		return UNCANCELLED(uring_by_syscall(a, b, c, d));
-	case SYS_mmap:
-		return UNCANCELLED(on_mmap((void *)a, (size_t)b, (int)c, (int)d, (int)e, f));
-	case SYS_munmap:
-		return UNCANCELLED(on_munmap((void *)a, (size_t)b));
-	case SYS_mremap:
-		return UNCANCELLED(
-			on_mremap((void *)a, (size_t)b, (size_t)c, (int)d, (void *)e));
-	case SYS_remap_file_pages:
-		return UNCANCELLED(
-			on_remap_file_pages((void *)a, (size_t)b, (int)c, (size_t)d, (int)e));
-	case SYS_shmat:
-		return UNCANCELLED(on_shmat((int)a, (const void *)b, (int)c));
-	case SYS_mprotect:
-		return UNCANCELLED(on_mprotect((void *)a, (size_t)b, (int)c));
-	case SYS_pkey_mprotect:
-		return UNCANCELLED(on_pkey_mprotect((void *)a, (size_t)b, (int)c, (int)d));
-	case SYS_madvise:
-		return UNCANCELLED(on_madvise((void *)a, (size_t)b, (int)c));
-	case SYS_process_madvise:
-		return UNCANCELLED(on_process_madvise((int)a, (const struct iovec *)b,
-						      (size_t)c, (int)d, (unsigned)e));
-	case SYS_mlock:
-		return UNCANCELLED(on_mlock((const void *)a, (size_t)b));
-	case SYS_mlock2:
-		return UNCANCELLED(on_mlock2((const void *)a, (size_t)b, (unsigned)c));
-	case SYS_munlock:
-		return UNCANCELLED(on_munlock((const void *)a, (size_t)b));
-	case SYS_msync:
-		return UNCANCELLED(on_msync((void *)a, (size_t)b, (int)c));
-	case SYS_fsync:
-		return UNCANCELLED(on_fsync((int)a));
-	case SYS_fdatasync:
-		return UNCANCELLED(on_fdatasync((int)a));
-	case SYS_sync_file_range:
-		return UNCANCELLED(on_sync_file_range((int)a, b, c, (unsigned)d));
-	case SYS_syncfs:
-		return UNCANCELLED(on_syncfs((int)a));
-	case SYS_sync:
-		on_sync();
-		return 0;
-	case SYS_close:
-		return UNCANCELLED(on_close((int)a));
-	case SYS_close_range:
-		return UNCANCELLED(on_close_range((unsigned)a, (unsigned)b, (int)c));
-	case SYS_dup3:
-		return UNCANCELLED(on_dup3((int)a, (int)b, (int)c));
-#ifdef SYS_dup2
-	case SYS_dup2:
-		return UNCANCELLED(on_dup2((int)a, (int)b));
-#endif
+		HOOKED(CASE)
 	default:
 		return real.syscall(nr, a, b, c, d, e, f);
 	}

@@ -242,6 +242,18 @@ struct real_functions real = { PINSTAGE_HOOKS(EARLY_SLOT, EARLY_SLOT, EARLY_SLOT
 static const char perhaps_not;
 const char *real_single_threaded = &perhaps_not;
 
+bool real_syscall_is_libcs;
+
+static bool is_libcs(const char *name, const void *function)
+{
+	void *libc = dlopen("libc.so.6", RTLD_LAZY | RTLD_NOLOAD);
+	bool is = libc && dlsym(libc, name) == function;
+
+	if (libc)
+		dlclose(libc);
+	return is;
+}
+
 /* Two threads may do this at once: they store the same addresses. */
 int real_bind(void)
 {
@@ -261,6 +273,7 @@ int real_bind(void)
 				 __ATOMIC_RELEASE);                                   \
 	}
 	PINSTAGE_HOOKS(BIND, BIND, BIND, NOTHING)
+	real_syscall_is_libcs = is_libcs("syscall", (const void *)real.syscall);
 	sym = dlsym(RTLD_DEFAULT, "__libc_single_threaded");
 	if (sym)
 		__atomic_store_n(&real_single_threaded, sym, __ATOMIC_RELEASE);

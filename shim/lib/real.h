@@ -7,6 +7,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <liburing.h>
+#include <stdbool.h>
 #include <sys/sendfile.h>
 #include <sys/syscall.h>
 #include <sys/types.h>
@@ -31,6 +32,9 @@ struct real_functions {
 };
 
 extern struct real_functions real;
+
+/* real.syscall() is libc's, and no other preloaded object's. */
+extern bool real_syscall_is_libcs;
 
 /* libc's note of whether the process has but one thread (<sys/single_threaded.h>, glibc 2.32);
  * where there is none, it may have more. */

@@ -6,6 +6,7 @@
  */
 #include <pthread.h>
 #include <sched.h>
+#include <stdatomic.h>
 #include <sys/syscall.h>
 
 #include <pinstage.h>
@@ -520,6 +521,52 @@ static void clone__with_shared_memory(void **state)
 	io_uring_queue_exit(&s.ring);
 }
 
+/* ---- syscall() and the frame of its caller ---- */
+
+static _Atomic(_Atomic long *) word_of_caller;
+static atomic_bool calls_done;
+
+static void *store_again_and_again(void *arg)
+{
+	unsigned long *undone = arg;
+	_Atomic long *word;
+
+	while (!(word = atomic_load(&word_of_caller)))
+		;
+	for (long n = 1; !atomic_load(&calls_done); n++) {
+		atomic_store_explicit(word, n, memory_order_relaxed);
+		for (volatile int i = 0; i < 20; i++)
+			;
+		*undone += atomic_load_explicit(word, memory_order_relaxed) != n;
+	}
+	return NULL;
+}
+
+/* The first word at the stack pointer, where a seventh argument would be. */
+static __attribute__((noinline)) int call_again_and_again(unsigned times, pthread_t thread)
+{
+	_Atomic long word[2];
+
+	atomic_init(&word[0], 0);
+	atomic_store(&word_of_caller, word);
+	while (times--)
+		syscall(SYS_getppid);
+	atomic_store(&calls_done, true);
+	return pthread_join(thread, NULL);
+}
+
+/* What others store there meanwhile stays. */
+static void syscall__leaves_the_callers_frame_alone(void **state)
+{
+	unsigned long undone = 0;
+	pthread_t thread;
+
+	(void)state;
+	assert_int_equal(pthread_create(&thread, NULL, store_again_and_again, &undone), 0);
+	assert_int_equal(call_again_and_again(1000000, thread), 0);
+	assert_int_equal(undone, 0);
+}
+
 int main(int argc, char **argv)
 {
 	static const struct test cases[] = {
@@ -533,6 +580,7 @@ int main(int argc, char **argv)
 		TEST(mprotect__unseen_before_registering),
 		TEST(dontfork__unseen),
 		TEST(syscall__is_seen),
+		TEST(syscall__leaves_the_callers_frame_alone),
 		TEST(clone__without_atfork_handlers),
 		TEST(clone__by_libc),
 		TEST(clone__killed_after_its_parent),
