@@ -5,6 +5,7 @@
  * keeps writing to the page. Neighbours go out in one write.
  */
 #include <errno.h>
+#include <fcntl.h>
 #include <pthread.h>
 #include <sched.h>
 #include <string.h>
@@ -105,7 +106,18 @@ static int write_runs(struct batch *b)
 	return err;
 }
 
-static int write_batch(struct batch *b)
+/* The device need not wait for the flush. From now on it may fail. */
+static void begin_write_out(const struct batch *b)
+{
+	const uint64_t page = page_size(), first = b->page[0], last = b->page[b->n - 1] + 1;
+
+	b->g->ledger->flushing = 1;
+	(void)sync_file_range(b->g->stage->fd, (off_t)(b->g->off + first * page),
+			      (off_t)((last - first) * page), SYNC_FILE_RANGE_WRITE);
+}
+
+/* `more`: to come. */
+static int write_batch(struct batch *b, bool more)
 {
 	int err;
 
@@ -114,6 +126,8 @@ static int write_batch(struct batch *b)
 	board_begin_write(b->g->stage);
 	err = write_runs(b);
 	board_end_write(b->g->stage);
+	if (!err && more && b->g->stage->to_flush)
+		begin_write_out(b);
 	b->n = 0;
 	return err;
 }
@@ -175,7 +189,7 @@ static int sync_pages(struct segment *g, uint64_t p, uint64_t last, uint64_t *re
 		unsigned char *to;
 
 		if (is_due(&b, p)) {
-			err = write_batch(&b);
+			err = write_batch(&b, true);
 			if (err)
 				return err;
 		}
@@ -195,7 +209,7 @@ static int sync_pages(struct segment *g, uint64_t p, uint64_t last, uint64_t *re
 		b.page[b.n++] = p;
 		*ret_dirty += page;
 	}
-	return write_batch(&b);
+	return write_batch(&b, false);
 }
 
 struct part { /* of a segment, for a thread */

@@ -101,6 +101,7 @@ struct stage {
 	unsigned in_turn;     /* threads that read or write */
 	unsigned writing;     /* threads */
 	bool unflushed; /* the last fdatasync() failed: nothing is written until one succeeds */
+	bool to_flush;	/* when all is written */
 	LIST_HEAD(, segment) segments;
 	STAILQ_HEAD(, job) jobs;
 	TAILQ_ENTRY(stage) ready;

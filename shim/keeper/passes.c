@@ -46,6 +46,7 @@ int sync_stage(struct stage *s, uint64_t off, uint64_t len, bool durable)
 		return -ENOENT; /* what there was has been let go of */
 	outsiders_before(s);
 	merge(s, off, len);
+	s->to_flush = durable;
 	LIST_FOREACH(g, &s->segments, link) {
 		if (g->state == SEGMENT_FILLING)
 			continue;
