@@ -106,7 +106,7 @@ int hello(struct conversation *c, struct msg *m)
 		k->seen = c->pid;
 		k->fate_shared = fate_shared_with(c->pid);
 		k->run = m->run;
-		k->interval_ms = MAX(m->arg[0], (uint64_t)10);
+		k->interval_ms = MIN(MAX(m->arg[0], (uint64_t)10), INTERVAL_MOST_MS);
 		k->budget = m->arg[1];
 		LIST_INSERT_HEAD(&keeper.clients, k, link);
 	}

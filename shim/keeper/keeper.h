@@ -18,6 +18,8 @@
 #include "common/ledger.h"
 #include "common/proto.h"
 
+#define INTERVAL_MOST_MS (24 * 3600 * 1000UL) /* that anybody may ask for */
+
 /* A process, known by the number that its conversations share. */
 struct client {
 	LIST_ENTRY(client) link;
@@ -108,6 +110,7 @@ struct stage {
 	bool queued, busy;
 	struct lane *lane;
 	uint64_t next_pass;   /* ms, CLOCK_MONOTONIC; UINT64_MAX: nothing has set it yet */
+	uint64_t not_before;  /* ms: no pass for whoever comes with a shorter interval */
 	uint64_t last_good;   /* ms: start of the last pass that wrote all there was */
 	int error;	      /* of the last try, until all of it is written */
 	unsigned failed;      /* passes, one after the other */

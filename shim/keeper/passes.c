@@ -77,9 +77,9 @@ int sync_stage(struct stage *s, uint64_t off, uint64_t len, bool durable)
 	return err;
 }
 
-uint64_t interval_of(const struct stage *s)
+static uint64_t interval_of(const struct stage *s)
 {
-	uint64_t ms = 5000;
+	uint64_t ms = INTERVAL_MOST_MS;
 	struct segment *g;
 	struct use *u;
 
@@ -98,8 +98,7 @@ static uint64_t backed_off(struct stage *s, uint64_t ms)
 	const unsigned most = 16;
 
 	s->failed = s->error ? MIN(s->failed + 1, most) : 0;
-	return s->failed ? MIN(ms << (s->failed - 1), MAX(ms, (uint64_t)RETRY_ERROR_MOST_MS))
-			 : ms;
+	return s->failed ? MIN(ms << (s->failed - 1), (uint64_t)RETRY_ERROR_MOST_MS) : ms;
 }
 
 /* The background pass. */
@@ -107,7 +106,7 @@ void request_pass(struct stage *s)
 {
 	const uint64_t begun = now_ms();
 	const unsigned writes = s->writes;
-	uint64_t took, next;
+	uint64_t took, paced, next;
 	struct segment *g;
 
 	s->gently = true;
@@ -118,8 +117,10 @@ void request_pass(struct stage *s)
 	let_go(s);
 	took = now_ms() - begun;
 	pthread_mutex_lock(&keeper.lock);
-	next = backed_off(s, pace(interval_of(s), took, s->writes != writes));
+	paced = pace(0, took, s->writes != writes);
+	next = backed_off(s, MAX(interval_of(s), paced));
 	s->next_pass = now_ms() + next;
+	s->not_before = now_ms() + (s->error ? next : paced);
 	outsiders_pass_done(s, took);
 	LIST_FOREACH(g, &s->segments, link)
 		if (LIST_EMPTY(&g->users) && !s->error)

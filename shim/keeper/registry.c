@@ -97,6 +97,7 @@ bool segment_used_by(const struct segment *g, const struct client *c)
 
 void segment_use(struct segment *g, struct client *c)
 {
+	struct stage *s = g->stage;
 	struct use *u;
 
 	if (segment_used_by(g, c))
@@ -104,6 +105,7 @@ void segment_use(struct segment *g, struct client *c)
 	u = xcalloc(1, sizeof(*u));
 	u->client = c;
 	LIST_INSERT_HEAD(&g->users, u, link);
+	s->next_pass = MIN(s->next_pass, MAX(now_ms() + c->interval_ms, s->not_before));
 }
 
 void segment_unuse(struct segment *g, const struct client *c)

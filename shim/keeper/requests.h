@@ -28,7 +28,6 @@ void hand_over_runs(struct stage *s); /* lock held */
 
 /* passes.c: writes what changed; the error goes into the ledgers and the stage */
 int sync_stage(struct stage *s, uint64_t off, uint64_t len, bool durable);
-uint64_t interval_of(const struct stage *s); /* ms, between two passes; lock held */
 
 /* ending.c */
 void segment_let_go(struct segment *g); /* frees it, and wakes who waits for that */

@@ -11,7 +11,6 @@
 
 #include "keeper/guarded.h"
 #include "keeper/outsiders.h"
-#include "keeper/requests.h"
 #include "keeper/server.h"
 
 static int epoll;
@@ -101,9 +100,7 @@ static int tick(void)
 	LIST_FOREACH(s, &keeper.stages, link) {
 		if (LIST_EMPTY(&s->segments))
 			continue;
-		if (s->next_pass == UINT64_MAX) {
-			s->next_pass = now + interval_of(s);
-		} else if (!s->busy && !s->queued && s->next_pass <= now) {
+		if (!s->busy && !s->queued && s->next_pass <= now) {
 			lane_post_pass(s);
 			s->next_pass = now + 1000; /* the pass sets its own */
 		}

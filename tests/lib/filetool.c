@@ -16,6 +16,7 @@
  *   filetool squat SOCKET UID                listens there as another user, in the background
  *   filetool resident FD LEN                 prints how many bytes of it the page cache holds;
  *                                            opens nothing, which the keeper would hear
+ *   filetool holds FD OFFSET LEN SEED        does it read as the pattern of SEED? Opens nothing
  */
 #include "testlib.h"
 
@@ -153,6 +154,15 @@ static int print_resident(int fd, size_t len)
 	return 0;
 }
 
+static int holds(int fd, off_t offset, size_t len, unsigned seed)
+{
+	unsigned char *buf = malloc(len + 1);
+
+	if (!buf || pread(fd, buf, len, offset) != (ssize_t)len)
+		return 2;
+	return differs(buf, len, (uint64_t)offset, seed) >= 0;
+}
+
 int main(int argc, char **argv)
 {
 	long long n[3] = { 0 };
@@ -168,6 +178,8 @@ int main(int argc, char **argv)
 		return store_evicted(atoi(argv[2]), n[0], (size_t)n[1], (unsigned)n[2]);
 	if (!strcmp(argv[1], "resident"))
 		return print_resident(atoi(argv[2]), (size_t)n[0]);
+	if (!strcmp(argv[1], "holds"))
+		return holds(atoi(argv[2]), n[0], (size_t)n[1], (unsigned)n[2]);
 	fd = open(argv[2], O_RDWR | O_CLOEXEC);
 	if (fd < 0)
 		return 2;

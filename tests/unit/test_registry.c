@@ -63,6 +63,32 @@ static void stage__one_per_inode(void **state)
 	assert_true(LIST_EMPTY(&a->segments) && STAILQ_EMPTY(&a->jobs));
 }
 
+/* Whoever comes first says when the first pass is; later ones what they cannot wait for. */
+static void pass__for_the_shortest_interval(void **state)
+{
+	struct client slow = { .interval_ms = 600000 }, fast = { .interval_ms = 1000 };
+	struct stage *s = stage_find(key, true);
+	struct segment *g = add(s, 0, 1);
+	const uint64_t now = now_ms(), minute = 60000;
+
+	(void)state;
+	g->stage = s;
+	segment_use(g, &slow);
+	assert_in_range(s->next_pass, now + 600000, now + 600000 + minute);
+	segment_use(g, &fast);
+	assert_in_range(s->next_pass, now + 1000, now + 1000 + minute);
+	segment_unuse(g, &slow);
+	s->next_pass = now + 1;
+	segment_use(g, &slow);
+	assert_int_equal(s->next_pass, now + 1);
+	/* The last one took its time. */
+	segment_unuse(g, &fast);
+	s->next_pass = now + 600000;
+	s->not_before = now + 2 * minute;
+	segment_use(g, &fast);
+	assert_int_equal(s->next_pass, now + 2 * minute);
+}
+
 /* The last word is due at once, unless it was refused within the last second. */
 static void last_word__when_it_is_due(void **state)
 {
@@ -213,6 +239,7 @@ static void destroy__gives_everything_back(void **state)
 static const struct CMUnitTest tests[] = {
 	cmocka_unit_test_teardown(stage__one_per_inode, nothing_left),
 	cmocka_unit_test_teardown(stage__lane_of_its_file_system, nothing_left),
+	cmocka_unit_test_teardown(pass__for_the_shortest_interval, nothing_left),
 	cmocka_unit_test_teardown(last_word__when_it_is_due, nothing_left),
 	cmocka_unit_test_teardown(drop__only_when_unused, nothing_left),
 	cmocka_unit_test_teardown(segment__by_id, nothing_left),
