@@ -9,7 +9,6 @@
  * the answer is one that the kernel could have given, memory and file hold what was stored, the
  * same again works, and nothing is left behind. VARIANT chooses among the errors of a call.
  */
-#include <ctype.h>
 #include <dirent.h>
 #include <pthread.h>
 #include <stdatomic.h>
@@ -18,6 +17,7 @@
 #include <pinstage.h>
 
 #include "inject.h"
+#include "keepers.h"
 #include "testlib.h"
 
 #define SIZE (64 * KIB)
@@ -242,38 +242,6 @@ static void one(const struct what *w, enum inject_whose whose, unsigned variant)
 	if (!fired)
 		must(ret, "it fails by itself");
 	w->after(ret);
-}
-
-/* Of this namespace of processes. */
-static void kill_keepers(void)
-{
-	struct dirent *entry;
-	char name[300], comm[32];
-	bool any;
-	FILE *f;
-	DIR *dir;
-
-	do {
-		any = false;
-		dir = opendir("/proc");
-		while (dir && (entry = readdir(dir))) {
-			if (!isdigit((unsigned char)entry->d_name[0]))
-				continue;
-			snprintf(name, sizeof(name), "/proc/%s/comm", entry->d_name);
-			f = fopen(name, "re");
-			if (f && fgets(comm, sizeof(comm), f) &&
-			    (!strcmp(comm, "pinstage-keeper\n") ||
-			     !strcmp(comm, "pinstage-guard\n"))) {
-				any = true;
-				kill(atoi(entry->d_name), SIGKILL);
-			}
-			if (f)
-				fclose(f);
-		}
-		if (dir)
-			closedir(dir);
-		usleep(1000);
-	} while (any);
 }
 
 /* The first of all finds out what is held after one that nothing disturbed. */

@@ -31,6 +31,7 @@ static struct {
 	unsigned long left; /* calls until one fails */
 	unsigned long variant;
 	pid_t failing; /* is in the call that fails */
+	pid_t held;    /* is about to make the one that waits */
 	long fired;
 } state;
 
@@ -176,8 +177,12 @@ static void at_entry(pid_t tid, const struct ptrace_syscall_info *info)
 	if (--state.left)
 		return;
 	state.armed = false;
-	state.failing = tid;
 	state.fired = INJECT_FIRED(call, error_for(call));
+	if (state.variant == INJECT_HOLD) {
+		state.held = tid;
+		return;
+	}
+	state.failing = tid;
 	set_register(tid, REGISTER(orig_rax), -1);
 	if (state.variant == INJECT_KILL)
 		kill(tid, SIGKILL);
@@ -200,6 +205,10 @@ static long obey(const struct ptrace_syscall_info *info)
 		return state.fired;
 	case INJECT_ASK:
 		return state.fired;
+	case INJECT_GO_ON:
+		ptrace(PTRACE_SYSCALL, state.held, 0, 0);
+		state.held = 0;
+		return 0;
 	}
 	return -EINVAL;
 }
@@ -229,6 +238,8 @@ static void go_on(pid_t tid, int status)
 
 	if (signal == (SIGTRAP | 0x80))
 		at_syscall(tid);
+	if (tid == state.held)
+		return;
 	if (event == PTRACE_EVENT_STOP && signal != SIGTRAP)
 		ptrace(PTRACE_LISTEN, tid, 0, 0); /* stopped as a group */
 	else if (event || signal == (SIGTRAP | 0x80))

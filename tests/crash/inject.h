@@ -15,10 +15,12 @@ enum inject_op {
 			  process */
 	INJECT_DISARM, /* the call that failed, as below, or 0 if there were not so many */
 	INJECT_ASK,    /* the call that has failed so far, or 0 */
+	INJECT_GO_ON,  /* what was held takes place */
 };
 
 /* Variants 0 and 1 are errors of the call. */
 #define INJECT_KILL 2
+#define INJECT_HOLD 3 /* the call does not fail: it waits for GO_ON */
 
 /* Whose calls: those of processes of this program, or those of the keeper. */
 enum inject_whose { INJECT_PROGRAM, INJECT_KEEPER };
@@ -41,6 +43,11 @@ static inline long inject_disarm(void)
 static inline long inject_ask(void)
 {
 	return syscall(INJECT_CALL, INJECT_ASK);
+}
+
+static inline long inject_go_on(void)
+{
+	return syscall(INJECT_CALL, INJECT_GO_ON);
 }
 
 #endif

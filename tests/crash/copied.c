@@ -1,0 +1,314 @@
+// SPDX-License-Identifier: MIT
+/*
+ * copied SOCKET FILE [FILLER]
+ *
+ * Under inject, with the shim. A program gives back memory that another client uses, too, which
+ * is refused. Before one of its system calls it is held, while the keeper's worker is killed
+ * and the next one, of which nobody is a client yet, takes its first turn: memory that nobody
+ * shows just then is sealed, written and let go of, and the program goes on in a copy. With
+ * FILLER the disk is full meanwhile, and what is sealed cannot be written.
+ *
+ * So for each call of the program's, and each of them twice: once its first store after that is
+ * its last one, and comes to the file; once it goes on, and the keeper has what it stores to.
+ */
+#include <pthread.h>
+#include <stdatomic.h>
+#include <sys/syscall.h>
+
+#include <pinstage.h>
+
+#include "client.h"
+#include "inject.h"
+#include "keepers.h"
+
+#define SIZE (64 * KIB)
+#define AT   (SIZE - sizeof(uint64_t)) /* is stored to: where a few blocks do not suffice */
+
+static const char *path, *keeper, *filler;
+static unsigned char *map;
+static volatile uint64_t *word;
+static unsigned point, copies;
+static long fired;
+static struct client_file file;
+
+/* In a page of its own, of the program and of who watches it. */
+struct shared {
+	atomic_bool staged, joined, go, stop, returned, seen;
+	atomic_bool ends;	  /* with the first store after `go` */
+	_Atomic(uint64_t) stored; /* a moment ago, at the latest; others in each round */
+	int ret;
+};
+
+static struct shared *shared;
+
+static void broken(const char *what, long value)
+{
+	printf("point %u, call %d: %s (%ld)\n", point, INJECT_FIRED_CALL(fired), what, value);
+	fflush(stdout);
+	_exit(1);
+}
+
+static void must(int ret, const char *what)
+{
+	if (ret)
+		broken(what, ret);
+}
+
+/* Not by a call that counts. */
+static bool comes(bool (*done)(void *), void *arg)
+{
+	const uint64_t end = now_ms() + 60000;
+
+	while (!done(arg)) {
+		if (now_ms() > end)
+			return false;
+		usleep(2000);
+	}
+	return true;
+}
+
+static bool is_set(void *arg)
+{
+	return atomic_load((atomic_bool *)arg);
+}
+
+static void wait_until(atomic_bool *what, const char *missing)
+{
+	if (!comes(is_set, what))
+		broken(missing, 0);
+}
+
+/* ---- the program ---- */
+
+static void *store_on(void *arg)
+{
+	uint64_t n = shared->stored;
+	bool last;
+
+	do {
+		last = shared->go && shared->ends;
+		*word = ++n;
+		shared->stored = n;
+		/* A store that waited for the curtain was before `go`, and is done after. */
+		last |= shared->go && shared->ends;
+		if (!last)
+			usleep(100);
+	} while (!last && !shared->stop);
+	if (last)
+		kill(getpid(), SIGKILL);
+	return arg;
+}
+
+static void program(void)
+{
+	struct io_uring ring;
+	pthread_t thread;
+	int fd;
+
+	fd = open(path, O_RDWR | O_CLOEXEC);
+	map = mmap(NULL, SIZE, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+	if (fd < 0 || map == MAP_FAILED || io_uring_queue_init(8, &ring, 0) < 0)
+		broken("cannot set up", errno);
+	must(register_one(&ring, map, SIZE), "register");
+	must(io_uring_unregister_buffers(&ring), "unregister");
+	fill(map, SIZE, 0, NEW);
+	word = (void *)(map + AT);
+	must(pthread_create(&thread, NULL, store_on, NULL), "pthread_create");
+	shared->staged = true;
+	wait_until(&shared->joined, "nobody joins");
+	shared->ret = pinstage_release(map, SIZE);
+	if (inject_disarm() && shared->ends)
+		pthread_join(thread, NULL);
+	shared->stop = true;
+	pthread_join(thread, NULL);
+	shared->returned = true;
+	wait_until(&shared->seen, "nobody looks");
+	*word = ++shared->stored;
+	exit(0);
+}
+
+/* ---- the disk ---- */
+
+static void make_room(void)
+{
+	if (!filler)
+		return;
+	must(unlink(filler), "unlink");
+	must(syncfs(file.fd), "syncfs");
+}
+
+/* Not one block is left, and the file is one that has none. */
+static void fill_disk(void)
+{
+	int fd;
+
+	close(file.fd);
+	(void)unlink(path);
+	(void)unlink(filler);
+	fd = open(path, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
+	must(fd < 0 || ftruncate(fd, SIZE) || syncfs(fd), "make the file");
+	close(fd);
+	must(client_open(&file, path), "open the file");
+	fd = open(filler, O_RDWR | O_CREAT | O_CLOEXEC, 0600);
+	for (off_t at = 0, len = 64 * MIB; len >= 4096;) {
+		if (fallocate(fd, 0, at, len) == 0)
+			at += len;
+		else
+			len /= 2;
+	}
+	close(fd);
+}
+
+/* ---- who watches it ---- */
+
+static pid_t worker;
+
+static int become(uint64_t number)
+{
+	const int sock = client_become(keeper, number, 60000, &worker);
+
+	must(sock < 0, "no keeper");
+	return sock;
+}
+
+static bool is_held(void *arg)
+{
+	(void)arg;
+	fired = inject_ask();
+	return fired || shared->returned;
+}
+
+static bool stored_is_there(void *arg)
+{
+	uint64_t n = 0;
+
+	(void)arg;
+	must(syscall(SYS_pread64, file.fd, &n, sizeof(n), AT) != (long)sizeof(n), "read");
+	return n >= shared->stored && n <= shared->stored + 1;
+}
+
+/* Answered when the first pass is over. */
+static void next_worker_takes_its_turn(void)
+{
+	const pid_t first = worker;
+	int sock;
+
+	kill(worker, SIGKILL);
+	sock = become(2);
+	must(worker == first, "the worker lives on");
+	(void)client_say(sock, MSG_SYNC, &file, 0);
+	close(sock);
+}
+
+static uint64_t inode_of(int fd)
+{
+	struct stat st;
+
+	must(fstat(fd, &st), "fstat");
+	return st.st_ino;
+}
+
+/* The program has returned, and stores no more for now. */
+static void look_at_it(int memory, bool sealed)
+{
+	const int sock = become(3);
+	int fds[PROTO_FDS] = { -1, -1, -1 }, err;
+	uint64_t id, n = 0;
+
+	err = client_take(sock, MSG_JOIN, &file, &id, fds);
+	if (shared->ret) {
+		must(err, "goes on in memory that no keeper has");
+		must(pread(fds[0], &n, sizeof(n), AT) != (ssize_t)sizeof(n), "read");
+		if (n != shared->stored)
+			broken("the keeper has other memory", (long)n);
+		if (sealed && inode_of(fds[0]) != inode_of(memory))
+			copies++;
+	}
+	close(sock);
+	for (int i = 0; i < 2; i++)
+		if (fds[i] >= 0)
+			close(fds[i]);
+}
+
+/* With nobody to ask it would take the keeper a minute. */
+static void try_again(void)
+{
+	int sock;
+
+	make_room();
+	sock = become(4);
+	(void)client_say(sock, MSG_SYNC, &file, 0);
+	close(sock);
+}
+
+static int one(bool ends)
+{
+	int fds[PROTO_FDS] = { -1, -1, -1 }, sock, status;
+	static uint64_t round;
+	bool sealed = false;
+	uint64_t id;
+	pid_t pid;
+
+	kill_keepers(); /* after many deaths the guardian would take its time */
+	memset(shared, 0, sizeof(*shared));
+	shared->ends = ends;
+	shared->stored = ++round << 32;
+	if (filler)
+		fill_disk();
+	pid = fork();
+	if (pid == 0)
+		program();
+	wait_until(&shared->staged, "not staged");
+	sock = become(1);
+	must(client_take(sock, MSG_JOIN, &file, &id, fds), "JOIN");
+	inject_arm(INJECT_PROGRAM, point, INJECT_HOLD);
+	shared->joined = true;
+	if (!comes(is_held, NULL))
+		broken("it hangs", 0);
+	if (fired) {
+		next_worker_takes_its_turn();
+		sealed = fcntl(fds[0], F_GET_SEALS) & F_SEAL_WRITE;
+		if (filler && stored_is_there(NULL))
+			broken("the disk is not full", 0);
+		shared->go = true;
+		inject_go_on();
+	}
+	if (!fired || !ends) {
+		wait_until(&shared->returned, "it does not return");
+		look_at_it(fds[0], sealed);
+		make_room();
+		shared->seen = true;
+	}
+	close(sock);
+	must(waitpid(pid, &status, 0) != pid, "waitpid");
+	if (filler && fired && ends)
+		try_again();
+	printf("%u: call %d: %s, %d, status %#x\n", point, INJECT_FIRED_CALL(fired),
+	       sealed ? "sealed" : "not sealed", shared->ret, status);
+	fflush(stdout);
+	if (!poll_until(stored_is_there, NULL, 10000))
+		broken("stored and not in the file", (long)shared->stored);
+	close(fds[0]);
+	close(fds[1]);
+	return fired ? status != (ends ? SIGKILL : 0) : status;
+}
+
+int main(int argc, char **argv)
+{
+	if (argc < 3)
+		return 2;
+	keeper = argv[1];
+	path = argv[2];
+	filler = argv[3];
+	must(client_open(&file, path), path);
+	shared = mmap(NULL, sizeof(*shared), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS,
+		      -1, 0);
+	do {
+		point++;
+		must(one(true), "it ended otherwise");
+		if (fired)
+			must(one(false), "it ended otherwise");
+	} while (fired);
+	must(!copies, "it never went on in a copy");
+	return 0;
+}
