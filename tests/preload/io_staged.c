@@ -473,17 +473,25 @@ static bool write_all(const char *path, const char *text)
  * finds staged by others makes it look at each descriptor. */
 static bool go_where_no_keeper_is(void)
 {
-	const unsigned uid = geteuid();
-	char ids[32];
+	const unsigned uid = geteuid(), gid = getegid();
+	char ids[32], dir[32];
 
 	if (uid && unshare(CLONE_NEWUSER) < 0)
 		return false;
 	snprintf(ids, sizeof(ids), "%u %u 1", uid, uid);
 	if (uid && !write_all("/proc/self/uid_map", ids))
 		return false;
-	return unshare(CLONE_NEWNS) == 0 &&
-	       mount("none", "/", NULL, MS_REC | MS_PRIVATE, NULL) == 0 &&
-	       mount("tmpfs", "/run", "tmpfs", 0, "mode=755") == 0;
+	snprintf(ids, sizeof(ids), "%u %u 1", gid, gid);
+	if (uid && (!write_all("/proc/self/setgroups", "deny") ||
+		    !write_all("/proc/self/gid_map", ids)))
+		return false;
+	if (unshare(CLONE_NEWNS) < 0 ||
+	    mount("none", "/", NULL, MS_REC | MS_PRIVATE, NULL) < 0 ||
+	    mount("tmpfs", "/run", "tmpfs", 0, "mode=755") < 0)
+		return false;
+	/* Or it would be looked for in /tmp, where there may be what a killed one left. */
+	snprintf(dir, sizeof(dir), "/run/user/%u", uid);
+	return !uid || (mkdir("/run/user", 0755) == 0 && mkdir(dir, 0700) == 0);
 }
 
 /* What no program pays for that has nothing staged, whether it maps files or not. */
