@@ -361,13 +361,15 @@ void engine_record_bases(struct segment *g)
 /*
  * The program wrote to the file here, and the library the same to the memory. Both are looked
  * at at once, as long as that is a matter of a moment: from then on what others write is theirs
- * again. False: not all of it was.
+ * again. False: not all of it was, or not all is the same, because a write of ours came
+ * between.
  */
 bool engine_forget_bases(struct segment *g, uint64_t off, uint64_t len)
 {
 	const uint64_t lo = MAX(off, g->off), page = page_size();
 	uint8_t *flags = segment_flags(g);
 	uint64_t end, hi, p, last;
+	bool all;
 
 	if (__builtin_add_overflow(off, len, &end))
 		end = UINT64_MAX;
@@ -379,10 +381,11 @@ bool engine_forget_bases(struct segment *g, uint64_t off, uint64_t len)
 	for (uint64_t i = p; i < last; i++)
 		if (!(flags[i] & LEDGER_UNKNOWN))
 			flags[i] |= LEDGER_COMPARE; /* pending stays pending */
-	board_begin_read(g->stage);		    /* once for all of them */
+	all = last - p <= AT_ONCE;
+	board_begin_read(g->stage); /* once for all of them */
 	for (uint64_t i = p; i < MIN(last, p + AT_ONCE); i++)
 		if (flags[i] & LEDGER_COMPARE)
-			(void)file_agrees(g, i, g->mem + i * page);
+			all &= file_agrees(g, i, g->mem + i * page);
 	board_end_read(g->stage);
-	return last - p <= AT_ONCE;
+	return all;
 }

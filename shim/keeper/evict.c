@@ -58,6 +58,12 @@ static int write_out(const struct segment *g, void *map, const struct window *w)
 										    : 0;
 }
 
+static void begin(struct segment *g)
+{
+	if (!g->stayed) /* or there was an attempt before */
+		g->stayed = xcalloc(segment_pages(g), 1);
+}
+
 int evict_clean(struct segment *g, const struct window *w)
 {
 	void *map = map_file(g, w->off, w->len);
@@ -65,6 +71,7 @@ int evict_clean(struct segment *g, const struct window *w)
 
 	if (map == MAP_FAILED)
 		return -errno;
+	begin(g);
 	err = write_out(g, map, w);
 	munmap(map, w->len);
 	return err;
@@ -223,10 +230,21 @@ static int copy_what_stayed(struct segment *g)
 	return err;
 }
 
-static void begin(struct segment *g)
+/* It cleans what direct I/O has left dirty since it was copied: all that is there now is copied
+ * again. */
+void evict_before_flush(struct segment *g)
 {
+	const uint64_t pages = segment_pages(g);
+	cleanup_free unsigned char *now = xcalloc(pages, 1);
+	void *map;
+
 	if (!g->stayed)
-		g->stayed = xcalloc(segment_pages(g), 1);
+		return; /* and nothing was copied */
+	map = map_file(g, g->off, g->len);
+	if (map == MAP_FAILED || mark_stayed(g, map, 0, pages, now) < 0)
+		memset(g->stayed, 1, pages);
+	if (map != MAP_FAILED)
+		munmap(map, g->len);
 }
 
 /* While the rest is still copied. */

@@ -177,6 +177,7 @@ void *xcalloc(size_t n, size_t size); /* never NULL: a keeper without memory wai
 struct stage *stage_find(struct inode_key key, bool create);
 void stage_drop_if_unused(struct stage *s);
 struct segment *segment_by_id(uint64_t id);
+bool stage_is_filling(const struct stage *s);
 struct segment *segment_overlapping(struct stage *s, uint64_t off, uint64_t len);
 bool segment_used_by(const struct segment *g, const struct client *c);
 void segment_use(struct segment *g, struct client *c);
@@ -257,6 +258,7 @@ struct window { /* of the file, covers the segment; page-aligned */
 	uint64_t patience_ms; /* how long lingering pages are waited for */
 };
 int evict_clean(struct segment *g, const struct window *w);
+void evict_before_flush(struct segment *g);
 void evict_copied(struct segment *g, uint64_t off, uint64_t len);
 int evict_commit(struct segment *g, const struct window *w);
 

@@ -231,7 +231,7 @@ void outsiders_before(struct stage *s)
 	s->stored |= moved;
 	if (moved)
 		s->looks = LOOKS;
-	if (s->gently && s->looks)
+	if (s->gently && s->looks && !stage_is_filling(s))
 		s->looks--;
 }
 

@@ -14,10 +14,12 @@
 
 /* First, because a page that both changed is overwritten. A client that waits has its own part
  * merged, and that, too, takes at most one part in a hundred of a processor; but a few pages
- * always, which the client is about to change in part. */
+ * always, which the client is about to change in part. What is still filled is nothing that it
+ * could be brought to: it is a hint until that is done. */
 static void merge(struct stage *s, uint64_t off, uint64_t len)
 {
 	const bool everything = off == 0 && len == UINT64_MAX;
+	const bool filling = stage_is_filling(s);
 	const uint64_t begun = now_ms();
 	enum touched how;
 
@@ -25,15 +27,26 @@ static void merge(struct stage *s, uint64_t off, uint64_t len)
 		return;
 	pthread_mutex_lock(&keeper.lock);
 	how = s->touched;
-	if (everything) /* what comes from here on is another time's */
+	if (everything && !filling) /* what comes from here on is another time's */
 		s->touched = UNTOUCHED;
 	pthread_mutex_unlock(&keeper.lock);
 	if (how == UNTOUCHED)
 		return;
 	merge_outside(s, how, off, len);
-	if (everything && s->gently)
+	if (everything && s->gently && !filling)
 		s->stored = false;
 	s->merge_next = now_ms() + (now_ms() - begun) * 100;
+}
+
+/* The device gets all of the file. */
+static int flush(struct stage *s)
+{
+	struct segment *g;
+
+	LIST_FOREACH(g, &s->segments, link)
+		if (g->state == SEGMENT_FILLING)
+			evict_before_flush(g);
+	return engine_flush(s);
 }
 
 int sync_stage(struct stage *s, uint64_t off, uint64_t len, bool durable)
@@ -56,7 +69,7 @@ int sync_stage(struct stage *s, uint64_t off, uint64_t len, bool durable)
 	}
 	/* Where the device has just failed, what the kernel took says nothing. */
 	if (!err && (durable || s->unflushed))
-		err = engine_flush(s);
+		err = flush(s);
 	outsiders_after(s);
 	pthread_mutex_lock(&keeper.lock);
 	if (err && err != s->error)

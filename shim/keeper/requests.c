@@ -49,6 +49,15 @@ static void set_state(struct segment *g, enum segment_state state)
 	pthread_mutex_unlock(&keeper.lock);
 }
 
+/* What others did while it was filled. */
+static void pass_for_outsiders(struct stage *s)
+{
+	pthread_mutex_lock(&keeper.lock);
+	if (s->touched != UNTOUCHED || s->looks)
+		outsiders_pass_soon(s);
+	pthread_mutex_unlock(&keeper.lock);
+}
+
 static int do_commit(struct segment *g, struct msg *m)
 {
 	struct window w;
@@ -60,8 +69,10 @@ static int do_commit(struct segment *g, struct msg *m)
 		return refuse(m, err == -EBUSY ? REASON_IN_USE : REASON_WRITE_BACK, err);
 	set_state(g, SEGMENT_LIVE);
 	err = guarded_keep(g);
-	if (!err)
+	if (!err) {
+		pass_for_outsiders(g->stage);
 		return 0;
+	}
 	guarded_drop(g); /* another guardian may have been told of it meanwhile */
 	set_state(g, SEGMENT_FILLING);
 	return refuse(m, REASON_NO_FILES, err);

@@ -262,6 +262,16 @@ void segment_take_memory(struct segment *g, int fd, const unsigned char *mem)
 	g->replaced = true;
 }
 
+bool stage_is_filling(const struct stage *s)
+{
+	const struct segment *g;
+
+	LIST_FOREACH(g, &s->segments, link)
+		if (g->state == SEGMENT_FILLING)
+			return true;
+	return false;
+}
+
 /* Pages that we map count as ours when the kernel looks for whom to kill for memory; and we are
  * the last that it should choose. */
 void segment_unpopulate(struct segment *g)

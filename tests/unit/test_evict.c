@@ -195,6 +195,20 @@ static void copied__page_written_after_it_was_copied(void **state)
 	assert_only(3, 'b');
 }
 
+/* By the keeper itself, for another part of the file. */
+static void flush__page_written_after_it_was_copied(void **state)
+{
+	(void)state;
+	assert_int_equal(evict_clean(g, all_of_it(0)), 0);
+	copy(0, PAGES);
+	write_page(50, 'b');
+	evict_before_flush(g);
+	assert_int_equal(fdatasync(stage.fd), 0);
+	evict_copied(g, 0, 32 * page);
+	assert_int_equal(evict_commit(g, all_of_it(1000)), 0);
+	assert_only(50, 'b');
+}
+
 static void copied__page_written_in_the_rest(void **state)
 {
 	(void)state;
@@ -255,6 +269,7 @@ static const struct CMUnitTest tests[] = {
 	T(copied__page_written_after_it_was_copied),
 	T(copied__page_written_in_the_rest),
 	T(copied__what_is_no_next_piece),
+	T(flush__page_written_after_it_was_copied),
 };
 
 UNIT_MAIN(tests, NULL, NULL)

@@ -190,6 +190,32 @@ static void others__seen_by_the_files_times(void **state)
 	free_stage(s);
 }
 
+/* Passes while a segment is filled do not count: there is nothing to bring it to. */
+static void others__change_times_while_it_is_filled(void **state)
+{
+	struct stage *s = new_stage();
+	struct segment *g = LIST_FIRST(&s->segments);
+
+	(void)state;
+	s->gently = true;
+	g->state = SEGMENT_FILLING;
+	times_move(s);
+	for (int i = 0; i < 5; i++) {
+		outsiders_before(s);
+		assert_int_equal(s->touched, TOUCHED_ANYWHERE);
+		s->touched = UNTOUCHED;
+	}
+	g->state = SEGMENT_LIVE;
+	for (int i = 0; i < 2; i++) {
+		outsiders_before(s);
+		assert_int_equal(s->touched, TOUCHED_ANYWHERE);
+		s->touched = UNTOUCHED;
+	}
+	outsiders_before(s);
+	assert_int_equal(s->touched, UNTOUCHED);
+	free_stage(s);
+}
+
 /* While a pass looks at the file others go on, and between two writes of ours. */
 static void others__change_times_during_a_pass(void **state)
 {
@@ -319,6 +345,7 @@ static const struct CMUnitTest tests[] = {
 	cmocka_unit_test(others__heard_by_fanotify),
 	cmocka_unit_test(others__heard_by_inotify),
 	cmocka_unit_test(others__seen_by_the_files_times),
+	cmocka_unit_test(others__change_times_while_it_is_filled),
 	cmocka_unit_test(others__change_times_during_a_pass),
 	cmocka_unit_test(others__change_times_between_our_writes),
 	cmocka_unit_test(others__may_hide_behind_our_writes),

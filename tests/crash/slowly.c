@@ -1,0 +1,97 @@
+// SPDX-License-Identifier: MIT
+/*
+ * slowly SOCKET FILE
+ *
+ * A client of the keeper that takes its time to fill a segment, and somebody else who writes to
+ * the file meanwhile, to a page that was copied already, and has that on the disk before the
+ * segment comes into force. Passes come and go, and find nothing that they could bring it to.
+ * Exit status 0 if it is in memory soon after, with COPIED and without.
+ */
+#include "client.h"
+
+#define AFTER_MS 5000 /* of an interval of 10 */
+
+static struct client_file file;
+
+static void must(int err, const char *what)
+{
+	if (!err)
+		return;
+	printf("%s: %s\n", what, strerror(err < 0 ? -err : err));
+	exit(1);
+}
+
+static void copy(int memory)
+{
+	char page[4096];
+
+	for (off_t at = 0; at < (off_t)file.size; at += (off_t)sizeof(page))
+		must(pread(file.fd, page, sizeof(page), at) == sizeof(page) &&
+				     pwrite(memory, page, sizeof(page), at) == sizeof(page)
+			     ? 0
+			     : EIO,
+		     "copy");
+}
+
+static void somebody_writes(const char *what)
+{
+	must(pwrite(file.fd, what, strlen(what), 0) == (ssize_t)strlen(what) ? 0 : errno,
+	     "write");
+	must(fdatasync(file.fd) ? errno : 0, "fdatasync");
+	usleep(500 * 1000); /* tens of passes */
+}
+
+struct there {
+	int memory;
+	const char *what;
+};
+
+static bool is_there(void *arg)
+{
+	const struct there *t = arg;
+	char is[64];
+
+	return pread(t->memory, is, strlen(t->what), 0) == (ssize_t)strlen(t->what) &&
+	       !memcmp(is, t->what, strlen(t->what));
+}
+
+static void stage_slowly(const char *keeper, uint64_t number, const char *what, bool say_copied)
+{
+	int got[PROTO_FDS] = { -1, -1, -1 };
+	struct there t = { .what = what };
+	pid_t worker;
+	const int sock = client_become(keeper, number, 10, &worker);
+	struct msg m;
+	uint64_t id;
+
+	must(client_take(sock, MSG_STAGE, &file, &id, got), "STAGE");
+	must(client_say(sock, MSG_CLEAN, &file, id), "CLEAN");
+	copy(got[0]);
+	if (say_copied) {
+		client_prepare(&m, MSG_COPIED, &file, id);
+		m.len = 4096;
+		must(client_send(sock, &m, NULL, 0), "COPIED");
+	}
+	somebody_writes(what);
+	must(client_say(sock, MSG_COMMIT, &file, id), "COMMIT");
+	t.memory = got[0];
+	if (!poll_until(is_there, &t, AFTER_MS)) {
+		printf("memory does not have what was written%s\n",
+		       say_copied ? ", with COPIED" : "");
+		exit(1);
+	}
+	must(client_say(sock, MSG_RETIRE, &file, id), "RETIRE");
+	close(got[0]);
+	close(got[1]);
+	close(sock);
+}
+
+int main(int argc, char **argv)
+{
+	if (argc != 3)
+		return 2;
+	must(client_open(&file, argv[2]), argv[2]);
+	stage_slowly(argv[1], 1, "written by somebody else", false);
+	stage_slowly(argv[1], 2, "and once more, by another", true);
+	return 0;
+}
