@@ -10,9 +10,9 @@
  *   STAGE    + descriptor of the file, open for reading and writing: key, off, len
  *            → id, the segment's memfd and its ledger. The segment is not in force yet.
  *   CLEAN    id, off, len: writes the file's dirty pages of a window around the segment
- *   COPIED   id, off, len: the memfd holds this part of what the file holds, and the process
- *            cannot reach its old pages: they can be evicted, and its bases recorded. A hint,
- *            which is taken only in the order of the file; to a keeper that TAKES_COPIED
+ *   COPIED   id, off, len: the memfd holds this part of what the file holds, from the beginning,
+ *            and the process cannot reach its old pages: they can be evicted, and its bases
+ *            recorded. A hint; to a keeper that TAKES_COPIED
  *   COMMIT   id, off, len, arg[0]: the memfd holds what the file holds, and nothing of the
  *            process can reach the old pages of the window. Evicts them, waiting arg[0] ms for
  *            those that somebody still holds, takes again what changed meanwhile, records the

@@ -38,6 +38,7 @@ void stage_opened(struct stage *s, int fd)
 
 	s->overlay = fstatfs(fd, &sfs) == 0 && sfs.f_type == OVERLAYFS_SUPER_MAGIC;
 	s->fd = fd;
+	(void)stage_aside(s); /* before anybody listens who opens it */
 }
 
 void segment_admit(struct segment *g, uint64_t id, uint64_t run, uint64_t interval_ms)

@@ -21,8 +21,7 @@ void segment_let_go(struct segment *g)
 	pthread_mutex_lock(&keeper.lock);
 	segment_destroy(g);
 	if (LIST_EMPTY(&s->segments)) {
-		close(s->fd);
-		s->fd = -1;
+		stage_close(s);
 	}
 	pthread_mutex_unlock(&keeper.lock);
 	(void)eventfd_write(keeper.event, 1);
@@ -94,7 +93,7 @@ int do_retire(struct segment *g, struct job *j, int *ret_fd)
 	/* An msync() that looks for what is staged from now on finds nothing, and that is true.
 	 */
 	if (!err)
-		err = engine_flush(g->stage);
+		err = stage_flush(g->stage);
 	if (err)
 		return refuse_to_retire(g, j, ret_fd, REASON_WRITE_BACK, err);
 	segment_let_go(g);
@@ -106,7 +105,7 @@ static int written(struct segment *g)
 {
 	int err = engine_sync(g, g->off, g->len);
 
-	return !err && g->stage->unflushed ? engine_flush(g->stage) : err;
+	return !err && g->stage->unflushed ? stage_flush(g->stage) : err;
 }
 
 /* The last word on segments that nobody shows any more. Where it was refused, not again before

@@ -106,12 +106,11 @@ static int write_runs(struct batch *b)
 	return err;
 }
 
-/* The device need not wait for the flush. From now on it may fail. */
+/* The device need not wait for the flush. Nothing is waited for, so that the error stays. */
 static void begin_write_out(const struct batch *b)
 {
 	const uint64_t page = page_size(), first = b->page[0], last = b->page[b->n - 1] + 1;
 
-	b->g->ledger->flushing = 1;
 	(void)sync_file_range(b->g->stage->fd, (off_t)(b->g->off + first * page),
 			      (off_t)((last - first) * page), SYNC_FILE_RANGE_WRITE);
 }
@@ -361,15 +360,14 @@ void engine_record_bases(struct segment *g)
 /*
  * The program wrote to the file here, and the library the same to the memory. Both are looked
  * at at once, as long as that is a matter of a moment: from then on what others write is theirs
- * again. False: not all of it was, or not all is the same, because a write of ours came
- * between.
+ * again. False: not all of it was. *ret_differs: a write of ours came between, or a store of
+ * the program's.
  */
-bool engine_forget_bases(struct segment *g, uint64_t off, uint64_t len)
+bool engine_forget_bases(struct segment *g, uint64_t off, uint64_t len, bool *ret_differs)
 {
 	const uint64_t lo = MAX(off, g->off), page = page_size();
 	uint8_t *flags = segment_flags(g);
 	uint64_t end, hi, p, last;
-	bool all;
 
 	if (__builtin_add_overflow(off, len, &end))
 		end = UINT64_MAX;
@@ -381,11 +379,10 @@ bool engine_forget_bases(struct segment *g, uint64_t off, uint64_t len)
 	for (uint64_t i = p; i < last; i++)
 		if (!(flags[i] & LEDGER_UNKNOWN))
 			flags[i] |= LEDGER_COMPARE; /* pending stays pending */
-	all = last - p <= AT_ONCE;
-	board_begin_read(g->stage); /* once for all of them */
+	board_begin_read(g->stage);		    /* once for all of them */
 	for (uint64_t i = p; i < MIN(last, p + AT_ONCE); i++)
 		if (flags[i] & LEDGER_COMPARE)
-			all &= file_agrees(g, i, g->mem + i * page);
+			*ret_differs |= !file_agrees(g, i, g->mem + i * page);
 	board_end_read(g->stage);
-	return all;
+	return last - p <= AT_ONCE;
 }

@@ -35,11 +35,12 @@
 #define MADV_POPULATE_READ 22 /* Linux 5.14 */
 #endif
 
-#define LARGE (16UL << 20) /* what is worth a thread */
+#define LARGE	      (16UL << 20) /* what is worth a thread */
+#define LARGEST_FOLIO (2UL << 20)
 
 static void *map_file(const struct segment *g, uint64_t off, uint64_t len)
 {
-	void *map = mmap(NULL, len, PROT_READ, MAP_SHARED, g->stage->fd, (off_t)off);
+	void *map = mmap(NULL, len, PROT_READ, MAP_SHARED, stage_aside(g->stage), (off_t)off);
 
 	if (map != MAP_FAILED)
 		(void)madvise(map, len, MADV_RANDOM); /* no reading ahead */
@@ -54,27 +55,15 @@ static int write_out(const struct segment *g, void *map, const struct window *w)
 
 	if (g->stage->overlay)
 		return msync(map, w->len, MS_SYNC) < 0 ? -errno : 0;
-	return sync_file_range(g->stage->fd, (off_t)w->off, (off_t)w->len, all) < 0 ? -errno
-										    : 0;
+	return sync_file_range(stage_aside(g->stage), (off_t)w->off, (off_t)w->len, all) < 0
+		       ? -errno
+		       : 0;
 }
 
 static void begin(struct segment *g)
 {
 	if (!g->stayed) /* or there was an attempt before */
 		g->stayed = xcalloc(segment_pages(g), 1);
-}
-
-int evict_clean(struct segment *g, const struct window *w)
-{
-	void *map = map_file(g, w->off, w->len);
-	int err;
-
-	if (map == MAP_FAILED)
-		return -errno;
-	begin(g);
-	err = write_out(g, map, w);
-	munmap(map, w->len);
-	return err;
 }
 
 /* Pages that are resident: mincore() tells those who may write the file. */
@@ -87,6 +76,59 @@ static ssize_t count_resident(void *map, uint64_t pages, unsigned char *now)
 	for (uint64_t p = 0; p < pages; p++)
 		n += now[p] & 1;
 	return n;
+}
+
+/* Marks the pages [first, first + pages) of the segment that are resident still: they are
+ * copied again whenever they are gone. Returns how many. */
+static ssize_t mark_stayed(struct segment *g, void *map, uint64_t first, uint64_t pages,
+			   unsigned char *now)
+{
+	ssize_t n = count_resident(map, pages, now);
+
+	for (uint64_t p = 0; p < pages && n > 0; p++)
+		g->stayed[first + p] |= now[p] & 1;
+	return n;
+}
+
+/* It cleans what direct I/O has left dirty since it was copied: all that is there now is copied
+ * again. */
+void evict_before_flush(struct segment *g)
+{
+	const uint64_t pages = segment_pages(g);
+	cleanup_free unsigned char *now = xcalloc(pages, 1);
+	void *map;
+
+	if (!g->stayed)
+		return; /* and nothing was copied */
+	map = map_file(g, g->off, g->len);
+	if (map == MAP_FAILED || mark_stayed(g, map, 0, pages, now) < 0)
+		memset(g->stayed, 1, pages);
+	if (map != MAP_FAILED)
+		munmap(map, g->len);
+}
+
+/* What is written and evicted around this one may be what another one is filled from. */
+static void remember_others(const struct segment *g)
+{
+	struct segment *o;
+
+	LIST_FOREACH(o, &g->stage->segments, link)
+		if (o != g && o->state == SEGMENT_FILLING)
+			evict_before_flush(o);
+}
+
+int evict_clean(struct segment *g, const struct window *w)
+{
+	void *map = map_file(g, w->off, w->len);
+	int err;
+
+	if (map == MAP_FAILED)
+		return -errno;
+	begin(g);
+	remember_others(g);
+	err = write_out(g, map, w);
+	munmap(map, w->len);
+	return err;
 }
 
 /* Reclaims what is clean and what nobody holds, by mapping it: not even we may go on to. */
@@ -110,6 +152,27 @@ static void page_out(char *map, uint64_t pages, unsigned char *now)
 	}
 }
 
+/* Where folios reach beyond what is to go. Others of the neighbourhood may go, too: they are
+ * only read again. */
+static void page_out_around(struct segment *g, uint64_t off, uint64_t len)
+{
+	const uint64_t lo = off - MIN(off, LARGEST_FOLIO);
+	cleanup_free unsigned char *now = NULL;
+	struct stat st;
+	uint64_t hi;
+	char *map;
+
+	if (fstat(g->stage->fd, &st) < 0)
+		return;
+	hi = MIN(off + len + LARGEST_FOLIO, MAX(page_up((uint64_t)st.st_size), off + len));
+	map = map_file(g, lo, hi - lo);
+	if (map == MAP_FAILED)
+		return;
+	now = xcalloc((hi - lo) / page_size(), 1);
+	page_out(map, (hi - lo) / page_size(), now);
+	munmap(map, hi - lo);
+}
+
 struct eviction {
 	struct segment *g;
 	const struct window *w;
@@ -128,18 +191,6 @@ static off_t reach(const struct eviction *e)
 	    e->w->off + e->w->len >= page_up((uint64_t)st.st_size))
 		return 0;
 	return (off_t)e->w->len;
-}
-
-/* Marks the pages [first, first + pages) of the segment that are resident still: they are
- * copied again whenever they are gone. Returns how many. */
-static ssize_t mark_stayed(struct segment *g, void *map, uint64_t first, uint64_t pages,
-			   unsigned char *now)
-{
-	ssize_t n = count_resident(map, pages, now);
-
-	for (uint64_t p = 0; p < pages && n > 0; p++)
-		g->stayed[first + p] |= now[p] & 1;
-	return n;
 }
 
 static ssize_t look(const struct eviction *e)
@@ -175,6 +226,8 @@ static void *evict_first(void *arg)
 	struct eviction *e = arg;
 
 	page_out(e->map, e->w->len / page_size(), e->now);
+	if (count_resident(e->map, e->w->len / page_size(), e->now) > 0)
+		page_out_around(e->g, e->w->off, e->w->len);
 	e->left = look(e);
 	return NULL;
 }
@@ -202,6 +255,7 @@ static int wait_until_evicted(struct eviction *e)
 	int err;
 
 	while (e->left > 0) {
+		remember_others(e->g);
 		err = write_out(e->g, e->map, e->w);
 		if (err)
 			return err;
@@ -230,43 +284,36 @@ static int copy_what_stayed(struct segment *g)
 	return err;
 }
 
-/* It cleans what direct I/O has left dirty since it was copied: all that is there now is copied
- * again. */
-void evict_before_flush(struct segment *g)
-{
-	const uint64_t pages = segment_pages(g);
-	cleanup_free unsigned char *now = xcalloc(pages, 1);
-	void *map;
-
-	if (!g->stayed)
-		return; /* and nothing was copied */
-	map = map_file(g, g->off, g->len);
-	if (map == MAP_FAILED || mark_stayed(g, map, 0, pages, now) < 0)
-		memset(g->stayed, 1, pages);
-	if (map != MAP_FAILED)
-		munmap(map, g->len);
-}
-
-/* While the rest is still copied. */
+/* While the rest is still copied. What stays at the end may be of a folio that reaches into the
+ * next part, and goes with that. */
 void evict_copied(struct segment *g, uint64_t off, uint64_t len)
 {
-	const uint64_t page = page_size(), first = g->recorded, pages = len / page;
+	const uint64_t page = page_size(), first = g->recorded;
+	const uint64_t at = g->off + first * page;
 	cleanup_free unsigned char *now = NULL;
+	uint64_t pages;
 	char *map;
 
-	if (off != g->off + first * page || len % page || len == 0 ||
-	    pages > segment_pages(g) - first)
+	if (off % page || len % page || off < g->off || off > at ||
+	    len > g->off + g->len - off || off + len <= at)
 		return;
 	begin(g);
-	map = map_file(g, off, len);
+	pages = (off + len - at) / page;
+	map = map_file(g, at, pages * page);
 	if (map == MAP_FAILED)
 		return;
 	now = xcalloc(pages, 1);
 	page_out(map, pages, now);
-	if (mark_stayed(g, map, first, pages, now) >= 0)
-		for (; g->recorded < first + pages; g->recorded++)
-			engine_record_base(g, g->recorded);
-	munmap(map, len);
+	if (count_resident(map, pages, now) < 0)
+		memset(now, 1, pages);
+	while (pages && now[pages - 1] & 1)
+		pages--;
+	for (uint64_t p = 0; p < pages; p++) {
+		g->stayed[first + p] |= now[p] & 1;
+		engine_record_base(g, first + p);
+	}
+	munmap(map, off + len - at);
+	g->recorded = first + pages;
 }
 
 int evict_commit(struct segment *g, const struct window *w)

@@ -95,7 +95,8 @@ struct stage {
 	LIST_ENTRY(stage) link;
 	struct inode_key key;
 	char name[256];
-	int fd; /* our own description of the file, or -1 while there is none yet */
+	int fd;	   /* our own description of the file, or -1 while there is none yet */
+	int aside; /* another one, or 0: stage_aside() */
 	bool overlay;
 	atomic_uint writes;   /* ours to the file, how many */
 	bool gently;	      /* nobody waits for this pass: it keeps to one processor */
@@ -177,6 +178,11 @@ void *xcalloc(size_t n, size_t size); /* never NULL: a keeper without memory wai
 struct stage *stage_find(struct inode_key key, bool create);
 void stage_drop_if_unused(struct stage *s);
 struct segment *segment_by_id(uint64_t id);
+/* For waiting until the file is written, other than by fdatasync(): who waits takes the error
+ * off the description that it asks, and would not hear of it again. By the worker; -errno. */
+int stage_aside(struct stage *s);
+void stage_close(struct stage *s);
+
 bool stage_is_filling(const struct stage *s);
 struct segment *segment_overlapping(struct stage *s, uint64_t off, uint64_t len);
 bool segment_used_by(const struct segment *g, const struct client *c);
@@ -250,7 +256,7 @@ int engine_flush(struct stage *s); /* fdatasync, and what its failure means */
 void engine_record_bases(struct segment *g);
 void engine_record_from(struct segment *g, uint64_t page);
 void engine_record_base(struct segment *g, uint64_t page);
-bool engine_forget_bases(struct segment *g, uint64_t off, uint64_t len);
+bool engine_forget_bases(struct segment *g, uint64_t off, uint64_t len, bool *ret_differs);
 
 /* evict.c: likewise */
 struct window { /* of the file, covers the segment; page-aligned */
@@ -259,6 +265,7 @@ struct window { /* of the file, covers the segment; page-aligned */
 };
 int evict_clean(struct segment *g, const struct window *w);
 void evict_before_flush(struct segment *g);
+int stage_flush(struct stage *s); /* passes.c: engine_flush(), with that before */
 void evict_copied(struct segment *g, uint64_t off, uint64_t len);
 int evict_commit(struct segment *g, const struct window *w);
 

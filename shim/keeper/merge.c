@@ -120,13 +120,14 @@ static void merge_pages(struct merge *m, uint64_t p, uint64_t last)
 	}
 }
 
-/* Written pages are write-protected: a store that comes after we have looked faults, and
+/* Not by the description whose errors fdatasync() is asked for: waiting takes them off it.
+ * Written pages are write-protected: a store that comes after we have looked faults, and
  * changes the file's times once more. */
 static void write_out(const struct merge *m, uint64_t p, uint64_t last)
 {
 	const size_t page = page_size();
 
-	(void)sync_file_range(m->g->stage->fd, (off_t)(m->g->off + p * page),
+	(void)sync_file_range(stage_aside(m->g->stage), (off_t)(m->g->off + p * page),
 			      (off_t)((last - p) * page),
 			      SYNC_FILE_RANGE_WAIT_BEFORE | SYNC_FILE_RANGE_WRITE |
 				      SYNC_FILE_RANGE_WAIT_AFTER);

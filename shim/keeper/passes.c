@@ -38,8 +38,22 @@ static void merge(struct stage *s, uint64_t off, uint64_t len)
 	s->merge_next = now_ms() + (now_ms() - begun) * 100;
 }
 
+static uint64_t interval_of(const struct stage *s)
+{
+	uint64_t ms = INTERVAL_MOST_MS;
+	struct segment *g;
+	struct use *u;
+
+	LIST_FOREACH(g, &s->segments, link) {
+		ms = MIN(ms, g->interval_ms);
+		LIST_FOREACH(u, &g->users, link)
+			ms = MIN(ms, u->client->interval_ms);
+	}
+	return ms;
+}
+
 /* The device gets all of the file. */
-static int flush(struct stage *s)
+int stage_flush(struct stage *s)
 {
 	struct segment *g;
 
@@ -47,6 +61,13 @@ static int flush(struct stage *s)
 		if (g->state == SEGMENT_FILLING)
 			evict_before_flush(g);
 	return engine_flush(s);
+}
+
+static void try_again_within_a_minute(struct stage *s)
+{
+	const uint64_t ms = MIN(interval_of(s), (uint64_t)RETRY_ERROR_MOST_MS);
+
+	s->next_pass = MIN(s->next_pass, now_ms() + ms);
 }
 
 int sync_stage(struct stage *s, uint64_t off, uint64_t len, bool durable)
@@ -69,8 +90,9 @@ int sync_stage(struct stage *s, uint64_t off, uint64_t len, bool durable)
 	}
 	/* Where the device has just failed, what the kernel took says nothing. */
 	if (!err && (durable || s->unflushed))
-		err = flush(s);
+		err = stage_flush(s);
 	outsiders_after(s);
+	s->to_flush = false;
 	pthread_mutex_lock(&keeper.lock);
 	if (err && err != s->error)
 		keeper_say("%s: cannot write what is staged: %s; it is kept and tried again",
@@ -78,6 +100,8 @@ int sync_stage(struct stage *s, uint64_t off, uint64_t len, bool durable)
 	if (!err && s->error && off == 0 && len == UINT64_MAX)
 		keeper_say("%s: all that is staged is written now", s->name);
 	keeper.failures += err != 0;
+	if (err) /* a pass that this is of says when itself */
+		try_again_within_a_minute(s);
 	if (err || !s->error || (off == 0 && len == UINT64_MAX))
 		s->error = err;
 	else if (s->writes != s->writes_before)
@@ -88,20 +112,6 @@ int sync_stage(struct stage *s, uint64_t off, uint64_t len, bool durable)
 	}
 	pthread_mutex_unlock(&keeper.lock);
 	return err;
-}
-
-static uint64_t interval_of(const struct stage *s)
-{
-	uint64_t ms = INTERVAL_MOST_MS;
-	struct segment *g;
-	struct use *u;
-
-	LIST_FOREACH(g, &s->segments, link) {
-		ms = MIN(ms, g->interval_ms);
-		LIST_FOREACH(u, &g->users, link)
-			ms = MIN(ms, u->client->interval_ms);
-	}
-	return ms;
 }
 
 /* What cannot be written now most likely cannot in a moment. Whoever made room says so, by

@@ -57,8 +57,7 @@ void stage_drop_if_unused(struct stage *s)
 	board_unlist(s->key);
 	if (s->ear >= 0)
 		close(s->ear);
-	if (s->fd >= 0)
-		close(s->fd);
+	stage_close(s);
 	pthread_mutex_destroy(&s->turn);
 	free(s);
 }

@@ -6,6 +6,8 @@
 #include "keeper/outsiders.h"
 #include "keeper/requests.h"
 
+#define SOON_MS 1000
+
 /* A segment of this stage that is being filled by this client. */
 static struct segment *filling(struct stage *s, struct job *j)
 {
@@ -80,15 +82,17 @@ static int do_commit(struct segment *g, struct msg *m)
 
 static int do_wrote(struct stage *s, const struct msg *m)
 {
+	bool all = true, differs = false;
 	struct segment *g;
-	bool all = true;
 
 	LIST_FOREACH(g, &s->segments, link)
 		if (g->state != SEGMENT_FILLING)
-			all &= engine_forget_bases(g, m->off, m->len);
+			all &= engine_forget_bases(g, m->off, m->len, &differs);
 	pthread_mutex_lock(&keeper.lock);
 	if (!all)
 		outsiders_pass_soon(s);
+	if (differs)
+		s->next_pass = MIN(s->next_pass, now_ms() + SOON_MS);
 	pthread_mutex_unlock(&keeper.lock);
 	return 0;
 }

@@ -104,7 +104,7 @@ static int tick(void)
 			lane_post_pass(s);
 			s->next_pass = now + 1000; /* the pass sets its own */
 		}
-		if (!s->busy)
+		if (!s->busy && !s->queued)
 			next = MIN(next, s->next_pass);
 	}
 	LIST_FOREACH(w, &keeper.waiters, link)

@@ -33,6 +33,16 @@ static ssize_t fill_chunk(struct exchange *x, const struct place *p, uint64_t at
 	return real.pwrite(x->s->memfd, from.iov_base, len, (off_t)(at - x->s->off));
 }
 
+#ifndef MADV_COLD
+#define MADV_COLD 20 /* Linux 5.4 */
+#endif
+
+void fill_let_go(void *from, size_t len)
+{
+	(void)real.madvise(from, len, MADV_DONTNEED);
+	(void)real.madvise(from, len, MADV_COLD); /* empties those lists first */
+}
+
 /* The keeper deals with what is copied while we copy the rest; *told grows. Of the old pages,
  * only what was copied from is mapped there. */
 static void say_copied(struct exchange *x, const struct place *p, uint64_t *told, uint64_t at)
@@ -42,11 +52,12 @@ static void say_copied(struct exchange *x, const struct place *p, uint64_t *told
 
 	if (!keeper_takes_copied())
 		return;
-	(void)real.madvise((char *)p->saved + (from - p->off), at - from, MADV_DONTNEED);
+	fill_let_go((char *)p->saved + (from - p->off), at - from);
 	msg_init(&m, MSG_COPIED);
 	m.id = x->s->id;
-	m.off = *told;
-	m.len = at - *told;
+	m.off = x->s->off; /* all of it up to here: what it could not evict goes with the next
+			    */
+	m.len = at - x->s->off;
 	keeper_tell(&m);
 	*told = at;
 }

@@ -8,4 +8,8 @@
 /* -errno */
 int fill_segment(struct exchange *x);
 
+/* Nothing of [from, from + len) is mapped any more, nor held back by this processor: pages that
+ * were just in use are, up to some tens, in the kernel's lists of what it is about to sort. */
+void fill_let_go(void *from, size_t len);
+
 #endif

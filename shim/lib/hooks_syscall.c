@@ -53,8 +53,15 @@
 #define HOOKED_DUP2(X)
 #endif
 
+/* And those after which a child comes back on another stack, which has no frame of ours. */
 #define IS_HOOKED(number, call) [number] = true,
-const bool syscall_hooked[SYSCALLS_MOST] = { HOOKED(IS_HOOKED) };
+const bool syscall_hooked[SYSCALLS_MOST] = {
+	HOOKED(IS_HOOKED)[SYS_clone] = true,
+	[SYS_clone3] = true,
+#ifdef SYS_vfork
+	[SYS_vfork] = true,
+#endif
+};
 
 #define CASE(number, call) \
 	case number:       \

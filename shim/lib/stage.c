@@ -94,7 +94,7 @@ static int act_stage(void *arg)
 		return exchange_fail(&x->why,
 				     err == -ENOMEM ? REASON_NO_MEMORY : REASON_PAST_EOF, err);
 	for (i = 0; i < x->n; i++)
-		(void)real.madvise(x->place[i].saved, x->place[i].span.len, MADV_DONTNEED);
+		fill_let_go(x->place[i].saved, x->place[i].span.len);
 	return stage_ask(x, MSG_COMMIT);
 }
 

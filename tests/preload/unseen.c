@@ -521,7 +521,34 @@ static void clone__with_shared_memory(void **state)
 	io_uring_queue_exit(&s.ring);
 }
 
-/* ---- syscall() and the frame of its caller ---- */
+/* ---- syscall() and frames ---- */
+
+static void end_child(void)
+{
+	_exit(7);
+}
+
+/* The child is on a stack of its own, and returns to what lies there. */
+static void syscall__child_on_another_stack(void **state)
+{
+	void **stack = mmap(NULL, 64 * KIB, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS,
+			    -1, 0);
+	void **top = stack + (64 * KIB - 256) / sizeof(*stack);
+	int status;
+	long pid;
+
+	(void)state;
+#ifndef __x86_64__
+	skip_test("cannot: where a function returns to is not on the stack");
+#endif
+	assert_ptr_not_equal(stack, MAP_FAILED);
+	*top = (void *)(uintptr_t)end_child;
+	pid = syscall(SYS_clone, (long)(CLONE_VM | SIGCHLD), top);
+	assert_true(pid > 0);
+	assert_int_equal(waitpid((pid_t)pid, &status, 0), pid);
+	assert_true(WIFEXITED(status) && WEXITSTATUS(status) == 7);
+	assert_int_equal(munmap(stack, 64 * KIB), 0);
+}
 
 static _Atomic(_Atomic long *) word_of_caller;
 static atomic_bool calls_done;
@@ -581,6 +608,7 @@ int main(int argc, char **argv)
 		TEST(dontfork__unseen),
 		TEST(syscall__is_seen),
 		TEST(syscall__leaves_the_callers_frame_alone),
+		TEST(syscall__child_on_another_stack),
 		TEST(clone__without_atfork_handlers),
 		TEST(clone__by_libc),
 		TEST(clone__killed_after_its_parent),

@@ -517,6 +517,8 @@ static void sync__unknown_base(void **state)
 }
 
 /* The program wrote to the file, and to memory the same. */
+static bool differs;
+
 static void sync__forgotten_base_and_file_agrees(void **state)
 {
 	(void)state;
@@ -524,7 +526,9 @@ static void sync__forgotten_base_and_file_agrees(void **state)
 	change(2, 77);
 	assert_int_equal(syscall(SYS_pwrite64, t.stage.fd, page_of(2), page, 2 * page), page);
 	/* Looked at at once: what others write from here on is theirs. */
-	assert_true(engine_forget_bases(&t.seg, 2 * page, page));
+	differs = false;
+	assert_true(engine_forget_bases(&t.seg, 2 * page, page, &differs));
+	assert_false(differs);
 	assert_true(base_is(2, page_of(2)));
 	assert_int_equal(*flag(2), LEDGER_PENDING);
 	assert_int_equal(sync_all(), 0);
@@ -545,7 +549,9 @@ static void sync__forgotten_base_and_file_differs(void **state)
 	begin(10, 0, 10);
 	memset(other, 99, page);
 	assert_int_equal(syscall(SYS_pwrite64, t.stage.fd, other, page, 2 * page), page);
-	engine_forget_bases(&t.seg, 2 * page, 1);
+	differs = false;
+	assert_true(engine_forget_bases(&t.seg, 2 * page, 1, &differs));
+	assert_true(differs);
 	assert_int_equal(sync_all(), 0);
 	assert_int_equal(io.count, 1);
 	assert_written(0, 2, 1);
@@ -558,7 +564,7 @@ static void sync__forgotten_base_that_was_unknown(void **state)
 	(void)state;
 	begin(10, 0, 10);
 	*flag(2) = LEDGER_UNKNOWN;
-	engine_forget_bases(&t.seg, 2 * page, page);
+	engine_forget_bases(&t.seg, 2 * page, page, &differs);
 	assert_int_equal(*flag(2), LEDGER_UNKNOWN);
 }
 
@@ -571,7 +577,7 @@ static void sync__forgotten_base_that_was_pending(void **state)
 	change(2, 77);
 	assert_int_equal(sync_all(), 0);
 	assert_int_equal(*flag(2), LEDGER_PENDING);
-	engine_forget_bases(&t.seg, 2 * page, page);
+	engine_forget_bases(&t.seg, 2 * page, page, &differs);
 	io.sync_error = EIO;
 	assert_int_equal(engine_flush(&t.stage), -EIO);
 	quiet();
@@ -589,7 +595,7 @@ static void sync__forgotten_base_over_a_hole(void **state)
 	assert_int_equal(fallocate(t.stage.fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE,
 				   (off_t)(4 * page), (off_t)(2 * page)),
 			 0);
-	engine_forget_bases(&t.seg, 4 * page, 2 * page);
+	engine_forget_bases(&t.seg, 4 * page, 2 * page, &differs);
 	assert_int_equal(sync_all(), 0);
 	assert_int_equal(io.count, 0);
 	assert_int_equal(lseek(t.stage.fd, (off_t)(4 * page), SEEK_DATA), 6 * page);
