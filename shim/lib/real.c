@@ -3,6 +3,7 @@
 
 #include <dlfcn.h>
 #include <fcntl.h>
+#include <gnu/libc-version.h>
 #include <stdarg.h>
 #include <stdbool.h>
 #include <stddef.h>
@@ -244,14 +245,14 @@ const char *real_single_threaded = &perhaps_not;
 
 bool real_syscall_is_libcs;
 
-static bool is_libcs(const char *name, const void *function)
+/* In the same object as a function that nobody replaces. Not by dlopen(): the first one to bind
+ * may be a runtime that has a lock of its own on that. */
+static bool is_libcs(const void *function)
 {
-	void *libc = dlopen("libc.so.6", RTLD_LAZY | RTLD_NOLOAD);
-	bool is = libc && dlsym(libc, name) == function;
+	Dl_info it, libc;
 
-	if (libc)
-		dlclose(libc);
-	return is;
+	return dladdr(function, &it) && dladdr((const void *)gnu_get_libc_version, &libc) &&
+	       it.dli_fbase == libc.dli_fbase;
 }
 
 /* Two threads may do this at once: they store the same addresses. */
@@ -273,7 +274,7 @@ int real_bind(void)
 				 __ATOMIC_RELEASE);                                   \
 	}
 	PINSTAGE_HOOKS(BIND, BIND, BIND, NOTHING)
-	real_syscall_is_libcs = is_libcs("syscall", (const void *)real.syscall);
+	real_syscall_is_libcs = is_libcs((const void *)real.syscall);
 	sym = dlsym(RTLD_DEFAULT, "__libc_single_threaded");
 	if (sym)
 		__atomic_store_n(&real_single_threaded, sym, __ATOMIC_RELEASE);
