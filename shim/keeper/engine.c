@@ -22,6 +22,9 @@
 #define PARTS_MOST 8
 #define AT_ONCE	   1024 /* pages, a few milliseconds */
 #define SPAN_PAGES 2048 /* that are looked at for one batch */
+/* The folios of the page cache become as large as the writes that make them, and ext4 looks at
+ * each block of a folio when one of them is written. */
+#define WRITE_MOST (256UL << 10)
 
 static __thread unsigned char bounce[RUN_BYTES];
 
@@ -55,7 +58,9 @@ static int write_all(int fd, const unsigned char *from, uint64_t len, uint64_t a
 	ssize_t n;
 
 	while (done < len) {
-		n = pwrite(fd, from + done, len - done, (off_t)(at + done));
+		n = pwrite(fd, from + done,
+			   MIN(len - done, WRITE_MOST - (at + done) % WRITE_MOST),
+			   (off_t)(at + done));
 		if (n < 0 && errno == EINTR)
 			continue;
 		if (n <= 0)
