@@ -19,7 +19,6 @@
 
 #include "keeper/keeper.h"
 #include "keeper/outsiders.h"
-#include "keeper/pace.h"
 
 #define QUIET_LEAST_MS 20
 #define LOOKS	       2
@@ -255,8 +254,8 @@ void outsiders_after(struct stage *s)
 	s->look_again = s->writes != s->writes_before || is_recent(s->before.changed);
 }
 
-void outsiders_pass_done(struct stage *s, uint64_t took)
+void outsiders_pass_done(struct stage *s, struct effort e)
 {
-	s->quiet_until = now_ms() + pace(QUIET_LEAST_MS, took, false);
+	s->quiet_until = now_ms() + pace(QUIET_LEAST_MS, e, false);
 	listen_to(s, EPOLL_CTL_MOD);
 }

@@ -4,6 +4,7 @@
 #define PINSTAGE_KEEPER_OUTSIDERS_H
 
 #include "keeper/keeper.h"
+#include "keeper/pace.h"
 
 /* Before any stage is made. */
 void outsiders_begin(void);
@@ -26,7 +27,7 @@ void outsiders_after(struct stage *s);
 void outsiders_write_begins(struct stage *s);
 void outsiders_write_ends(struct stage *s);
 void outsiders_pass_soon(struct stage *s); /* as soon as a pass is due for others; lock held */
-void outsiders_pass_done(struct stage *s, uint64_t took); /* ms; lock held */
+void outsiders_pass_done(struct stage *s, struct effort e); /* lock held */
 
 /*
  * merge.c: takes what others wrote to [off, off+len) of the file into the memory, where memory

@@ -2,15 +2,32 @@
 /* Carrying a stage's changes to its file, when asked and in the background. */
 #include <errno.h>
 #include <string.h>
+#include <time.h>
 
 #include "keeper/keeper.h"
 #include "keeper/outsiders.h"
-#include "keeper/pace.h"
 #include "keeper/requests.h"
 
 #define RETRY_ERROR_MOST_MS 60000
 
 #define SMALL_BYTES (64UL << 10)
+
+/* Of this thread, from a moment that is the zero of both. */
+static struct effort effort_now(void)
+{
+	struct timespec t;
+
+	clock_gettime(CLOCK_THREAD_CPUTIME_ID, &t);
+	return (struct effort){ (uint64_t)t.tv_sec * 1000000 + (uint64_t)t.tv_nsec / 1000,
+				now_ms() };
+}
+
+static struct effort effort_since(struct effort begun)
+{
+	const struct effort now = effort_now();
+
+	return (struct effort){ now.busy_us - begun.busy_us, now.took_ms - begun.took_ms };
+}
 
 /* First, because a page that both changed is overwritten. A client that waits has its own part
  * merged, and that, too, takes at most one part in a hundred of a processor; but a few pages
@@ -20,10 +37,10 @@ static void merge(struct stage *s, uint64_t off, uint64_t len)
 {
 	const bool everything = off == 0 && len == UINT64_MAX;
 	const bool filling = stage_is_filling(s);
-	const uint64_t begun = now_ms();
+	const struct effort begun = effort_now();
 	enum touched how;
 
-	if (!s->gently && len > SMALL_BYTES && begun < s->merge_next)
+	if (!s->gently && len > SMALL_BYTES && now_ms() < s->merge_next)
 		return;
 	pthread_mutex_lock(&keeper.lock);
 	how = s->touched;
@@ -35,7 +52,7 @@ static void merge(struct stage *s, uint64_t off, uint64_t len)
 	merge_outside(s, how, off, len);
 	if (everything && s->gently && !filling)
 		s->stored = false;
-	s->merge_next = now_ms() + (now_ms() - begun) * 100;
+	s->merge_next = now_ms() + pace(0, effort_since(begun), false);
 }
 
 static uint64_t interval_of(const struct stage *s)
@@ -127,9 +144,10 @@ static uint64_t backed_off(struct stage *s, uint64_t ms)
 /* The background pass. */
 void request_pass(struct stage *s)
 {
-	const uint64_t begun = now_ms();
+	const struct effort begun = effort_now();
 	const unsigned writes = s->writes;
-	uint64_t took, paced, next;
+	uint64_t paced, next;
+	struct effort e;
 	struct segment *g;
 
 	s->gently = true;
@@ -138,13 +156,13 @@ void request_pass(struct stage *s)
 	LIST_FOREACH(g, &s->segments, link)
 		segment_unpopulate(g);
 	let_go(s);
-	took = now_ms() - begun;
+	e = effort_since(begun);
 	pthread_mutex_lock(&keeper.lock);
-	paced = pace(0, took, s->writes != writes);
+	paced = pace(0, e, s->writes != writes);
 	next = backed_off(s, MAX(interval_of(s), paced));
 	s->next_pass = now_ms() + next;
 	s->not_before = now_ms() + (s->error ? next : paced);
-	outsiders_pass_done(s, took);
+	outsiders_pass_done(s, e);
 	LIST_FOREACH(g, &s->segments, link)
 		if (LIST_EMPTY(&g->users) && !s->error)
 			s->next_pass = MIN(s->next_pass, g->next_try);

@@ -1,13 +1,20 @@
 // SPDX-License-Identifier: MIT
 /*
- * slowly SOCKET FILE
+ * slowly fill SOCKET FILE
+ * slowly turn SOCKET FILE
  *
- * A client of the keeper that takes its time to fill a segment, and somebody else who writes to
- * the file meanwhile, to a page that was copied already, and has that on the disk before the
- * segment comes into force. Passes come and go, and find nothing that they could bring it to.
- * Exit status 0 if it is in memory soon after, with COPIED and without.
+ * fill: a client of the keeper that takes its time to fill a segment, and somebody else who
+ * writes to the file meanwhile, to a page that was copied already, and has that on the disk
+ * before the segment comes into force. Passes come and go, and find nothing that they could
+ * bring it to. Exit status 0 if it is in memory soon after, with COPIED and without.
+ *
+ * turn: somebody has the turn over the file for as long as it takes on a busy machine, and a
+ * pass waits for it. That costs no processor: what is written to the file after that is in
+ * memory soon, too.
  */
 #include "client.h"
+
+#include "common/board.h"
 
 #define AFTER_MS 5000 /* of an interval of 10 */
 
@@ -55,6 +62,22 @@ static bool is_there(void *arg)
 	       !memcmp(is, t->what, strlen(t->what));
 }
 
+static int stage(int sock, int got[PROTO_FDS], uint64_t *ret_id)
+{
+	must(client_take(sock, MSG_STAGE, &file, ret_id, got), "STAGE");
+	must(client_say(sock, MSG_CLEAN, &file, *ret_id), "CLEAN");
+	copy(got[0]);
+	return got[0];
+}
+
+static void retire(int sock, int got[PROTO_FDS], uint64_t id)
+{
+	must(client_say(sock, MSG_RETIRE, &file, id), "RETIRE");
+	close(got[0]);
+	close(got[1]);
+	close(sock);
+}
+
 static void stage_slowly(const char *keeper, uint64_t number, const char *what, bool say_copied)
 {
 	int got[PROTO_FDS] = { -1, -1, -1 };
@@ -64,9 +87,7 @@ static void stage_slowly(const char *keeper, uint64_t number, const char *what, 
 	struct msg m;
 	uint64_t id;
 
-	must(client_take(sock, MSG_STAGE, &file, &id, got), "STAGE");
-	must(client_say(sock, MSG_CLEAN, &file, id), "CLEAN");
-	copy(got[0]);
+	t.memory = stage(sock, got, &id);
 	if (say_copied) {
 		client_prepare(&m, MSG_COPIED, &file, id);
 		m.len = 4096;
@@ -74,24 +95,60 @@ static void stage_slowly(const char *keeper, uint64_t number, const char *what, 
 	}
 	somebody_writes(what);
 	must(client_say(sock, MSG_COMMIT, &file, id), "COMMIT");
-	t.memory = got[0];
 	if (!poll_until(is_there, &t, AFTER_MS)) {
 		printf("memory does not have what was written%s\n",
 		       say_copied ? ", with COPIED" : "");
 		exit(1);
 	}
-	must(client_say(sock, MSG_RETIRE, &file, id), "RETIRE");
-	close(got[0]);
-	close(got[1]);
-	close(sock);
+	retire(sock, got, id);
+}
+
+/* Every turn that there is, until it is closed. */
+static int take_turns(const char *keeper)
+{
+	struct flock all = { .l_type = F_WRLCK, .l_whence = SEEK_SET };
+	char board[128];
+	int fd;
+
+	snprintf(board, sizeof(board), "%.*s/" BOARD_NAME, (int)(strrchr(keeper, '/') - keeper),
+		 keeper);
+	fd = open(board, O_RDWR | O_CLOEXEC);
+	must(fd < 0 ? errno : 0, board);
+	must(fcntl(fd, F_OFD_SETLKW, &all) < 0 ? errno : 0, "the turn");
+	return fd;
+}
+
+static void wait_for_a_turn(const char *keeper)
+{
+	int got[PROTO_FDS] = { -1, -1, -1 }, turns;
+	struct there t = { .what = "written in somebody's turn" };
+	pid_t worker;
+	const int sock = client_become(keeper, 3, 10, &worker);
+	uint64_t id;
+
+	t.memory = stage(sock, got, &id);
+	must(client_say(sock, MSG_COMMIT, &file, id), "COMMIT");
+	turns = take_turns(keeper);
+	somebody_writes(t.what);
+	must(is_there(&t) ? EEXIST : 0, "no pass waits");
+	close(turns);
+	must(poll_until(is_there, &t, AFTER_MS) ? 0 : ETIME, t.what);
+	t.what = "written after that ...";
+	somebody_writes(t.what);
+	must(poll_until(is_there, &t, AFTER_MS) ? 0 : ETIME, t.what);
+	retire(sock, got, id);
 }
 
 int main(int argc, char **argv)
 {
-	if (argc != 3)
+	if (argc != 4)
 		return 2;
-	must(client_open(&file, argv[2]), argv[2]);
-	stage_slowly(argv[1], 1, "written by somebody else", false);
-	stage_slowly(argv[1], 2, "and once more, by another", true);
+	must(client_open(&file, argv[3]), argv[3]);
+	if (!strcmp(argv[1], "turn")) {
+		wait_for_a_turn(argv[2]);
+		return 0;
+	}
+	stage_slowly(argv[2], 1, "written by somebody else", false);
+	stage_slowly(argv[2], 2, "and once more, by another", true);
 	return 0;
 }
