@@ -30,9 +30,9 @@
  *            → where that is refused and the memory may be sealed, the one it goes on in
  *   RELEASE  id, flags: this process has no mapping of the segment any more → -EBUSY if it lives on,
  *            mapped by others or pinned
- *   ATTACH   key, off, len + descriptor of the file, memfd, ledger: a segment that another
+ *   ATTACH   key, off, len, flags + descriptor of the file, memfd, ledger: a segment that another
  *            keeper had, or that this process inherited → id, and where the memory is sealed
- *            and went on in another one, that
+ *            and went on in another one, or has to, that
  *   STATUS   arg[0]: how many segments to skip → a message for each of the next STATUS_PAGE
  *            ones, and a last one (`last` is set) with arg[1] set if there are more
  *   USERS    id, arg[0]: how many users to skip → the next USERS_PAGE ones
@@ -87,6 +87,8 @@ enum msg_type {
 #define SYNC_OTHERS	  2U /* the client has nothing of it: nothing staged is no error */
 /* Of JOIN: */
 #define JOIN_BREAK	  1U /* what is being filled takes too long: it is broken off */
+/* Of ATTACH: */
+#define ATTACH_TO_MAP	  1U /* the client maps it for writing: sealed memory will not do */
 /* Of RELEASE: */
 #define RELEASE_VISIT	  1U /* the client only wrote: nothing is synced before the answer */
 

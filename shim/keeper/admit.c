@@ -168,6 +168,55 @@ static bool went_on(const struct segment *g, int memfd, int ledger)
 	return seals >= 0 && (seals & F_SEAL_WRITE) && same_inode(g->ledger_fd, ledger);
 }
 
+/* In memory that can be mapped for writing. What was superseded has nothing that the file has
+ * not, which may have more: that is taken along before the client has it. */
+static int go_on(struct segment *g, struct msg *m, int *ret_memfd)
+{
+	const bool superseded = segment_is_superseded(g);
+	int err;
+
+	if (!(m->flags & ATTACH_TO_MAP) || g->state != SEGMENT_SEALED)
+		return 0;
+	err = segment_reopen(g);
+	if (err)
+		return refuse(m, REASON_NO_MEMORY, err);
+	if (superseded)
+		merge_outside(g->stage, TOUCHED_ANYWHERE, g->off, g->len);
+	*ret_memfd = g->memfd;
+	return 0;
+}
+
+/* One that the keeper before had, or that nobody else has. */
+static int admit_attached(struct stage *s, struct job *j, struct segment *before,
+			  struct segment **ret)
+{
+	const struct client *c = j->from->client;
+	struct segment *g;
+	uint64_t id;
+	int err;
+
+	err = segment_adopt(s, &j->m, j->fd[1], j->fd[2], &g);
+	if (err)
+		return refuse(&j->m, REASON_PROTOCOL, err);
+	if (!before && segment_is_superseded(g))
+		engine_record_bases(g); /* never to be written */
+	pthread_mutex_lock(&keeper.lock);
+	memcpy(s->name, j->m.text, sizeof(s->name));
+	id = before ? before->id : keeper.next_id++;
+	if (before)
+		segment_destroy(before);
+	segment_admit(g, id, c->run, c->interval_ms);
+	pthread_mutex_unlock(&keeper.lock);
+	/* By the same number, so that the guardian has the one or the other. */
+	if (before)
+		guarded_keep_anyhow(g);
+	else if (guarded_keep(g))
+		keeper_say("%s: the guardian cannot keep what is staged", s->name);
+	segment_is_current(g);
+	*ret = g;
+	return 0;
+}
+
 /*
  * A segment that outlived another keeper, or that came to this client by fork(). Its ledger
  * says what file and memory last agreed on. *ret_memfd: of memory that the client has to take
@@ -175,7 +224,6 @@ static bool went_on(const struct segment *g, int memfd, int ledger)
  */
 int do_attach(struct stage *s, struct job *j, int *ret_memfd)
 {
-	struct client *c = j->from->client;
 	struct segment *g = NULL, *before;
 	struct msg *m = &j->m;
 	int err;
@@ -193,31 +241,16 @@ int do_attach(struct stage *s, struct job *j, int *ret_memfd)
 	} else if (before && !succeeds(before, j->fd[2])) {
 		err = refuse(m, REASON_STAGED_ELSEWHERE, -EBUSY);
 	}
-	if (g) {
-		segment_use(g, c);
-		m->id = g->id;
-	}
 	pthread_mutex_unlock(&keeper.lock);
-	if (g || err)
-		return err;
-	err = segment_adopt(s, m, j->fd[1], j->fd[2], &g);
+	if (!err && !g)
+		err = admit_attached(s, j, before, &g);
+	if (!err)
+		err = go_on(g, m, ret_memfd);
 	if (err)
-		return refuse(m, REASON_PROTOCOL, err);
-	if (!before && segment_is_superseded(g))
-		engine_record_bases(g); /* never to be written */
+		return err;
 	pthread_mutex_lock(&keeper.lock);
-	memcpy(s->name, m->text, sizeof(s->name));
-	m->id = before ? before->id : keeper.next_id++;
-	if (before)
-		segment_destroy(before);
-	segment_admit(g, m->id, c->run, c->interval_ms);
-	segment_use(g, c);
+	segment_use(g, j->from->client);
+	m->id = g->id;
 	pthread_mutex_unlock(&keeper.lock);
-	/* By the same number, so that the guardian has the one or the other. */
-	if (before)
-		guarded_keep_anyhow(g);
-	else if (guarded_keep(g))
-		keeper_say("%s: the guardian cannot keep what is staged", s->name);
-	segment_is_current(g);
 	return 0;
 }

@@ -27,7 +27,7 @@ static int attach_send(int sock, struct msg *m, void *arg)
 	return custody_send_with(sock, m, &a->c, more, 2);
 }
 
-static int attach(struct attach *a, const char *path, enum reason *ret_why)
+static int attach(struct attach *a, const char *path, uint32_t flags, enum reason *ret_why)
 {
 	int fds[PROTO_FDS] = { -1, -1, -1 }, err;
 	struct msg m;
@@ -36,6 +36,7 @@ static int attach(struct attach *a, const char *path, enum reason *ret_why)
 	m.key = a->s->key;
 	m.off = a->s->off;
 	m.len = a->s->len;
+	m.flags = flags;
 	snprintf(m.text, sizeof(m.text), "%.*s", (int)sizeof(m.text) - 1, path);
 	err = keeper_call_via(&m, attach_send, a, fds, ret_why);
 	if (!err)
@@ -47,7 +48,7 @@ static int attach(struct attach *a, const char *path, enum reason *ret_why)
 
 /* The file's own mapping is kept aside for every place where a segment stands: it proves which
  * file it is, and is a way to a descriptor. */
-int recover_segment(struct segment *s, uintptr_t saved, enum reason *ret_why)
+static int recover_by(struct segment *s, uintptr_t saved, uint32_t flags, enum reason *ret_why)
 {
 	struct attach a = { .s = s };
 	struct scratch scratch;
@@ -65,9 +66,19 @@ int recover_segment(struct segment *s, uintptr_t saved, enum reason *ret_why)
 	if (!err)
 		err = custody_find(&a.c, &v, path, s->file, &scratch, ret_why);
 	if (!err)
-		err = attach(&a, path, ret_why);
+		err = attach(&a, path, flags, ret_why);
 	scratch_close(&scratch);
 	return err;
+}
+
+int recover_segment(struct segment *s, uintptr_t saved, enum reason *ret_why)
+{
+	return recover_by(s, saved, 0, ret_why);
+}
+
+int recover_to_map(struct segment *s, uintptr_t saved, enum reason *ret_why)
+{
+	return recover_by(s, saved, ATTACH_TO_MAP, ret_why);
 }
 
 /* What a device has, and no mapping: a descriptor that the program has of the file must do. It
@@ -88,7 +99,7 @@ static int recover_idle(struct segment *s, enum reason *ret_why)
 	if (!err && a.c.fd >= 0)
 		(void)!readlink(link, path, sizeof(path) - 1);
 	if (!err)
-		err = attach(&a, path, ret_why);
+		err = attach(&a, path, 0, ret_why);
 	scratch_close(&scratch);
 	if (err || s->joined)
 		return err;

@@ -16,5 +16,7 @@ struct segment;
 /* Tells the keeper of one segment. `saved` is where the file's own mapping of it is kept. Lock
  * held. */
 int recover_segment(struct segment *s, uintptr_t saved, enum reason *ret_why);
+/* The same, and what is sealed goes on in memory that can be mapped for writing. */
+int recover_to_map(struct segment *s, uintptr_t saved, enum reason *ret_why);
 
 #endif

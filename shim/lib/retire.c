@@ -83,30 +83,31 @@ static int act_retire(void *arg)
 	return err;
 }
 
-/* A keeper that died may have sealed the memory, before it answered or, where we do not show
- * it, after. True: it goes on in a copy, which no keeper has. */
-static bool make_mappable(struct segment *s)
-{
-	const struct timespec pause = { .tv_nsec = 10 * 1000 * 1000 };
-	bool copied = false;
-
-	for (;; nanosleep(&pause, NULL)) {
-		if (segment_sealed(s) && segment_unseal(s) == 0)
-			copied = true;
-		if (!segment_sealed(s) && exchange_identify(s) == 0)
-			return copied;
-	}
-}
-
-/* Where none is to be had, the next need of a keeper tells it. */
-static void tell_of_copy(struct exchange *x)
+/* In memory that the keeper has: it may be another client's meanwhile, too. */
+static bool take_from_keeper(struct exchange *x)
 {
 	enum reason why = REASON_KEEPER_LOST;
-	int err = -EPIPE;
 
-	for (int tries = 0; tries < KEEPERS_MOST && err && why == REASON_KEEPER_LOST; tries++) {
+	for (int tries = 0; tries < KEEPERS_MOST && why == REASON_KEEPER_LOST; tries++) {
 		why = REASON_NONE;
-		err = recover_segment(x->s, (uintptr_t)x->place[0].saved, &why);
+		if (!recover_to_map(x->s, (uintptr_t)x->place[0].saved, &why))
+			return !segment_sealed(x->s);
+	}
+	return false;
+}
+
+/* A keeper that died may have sealed the memory, before it answered or, where we do not show
+ * it, after. Where no other one is to be had it goes on in a copy, of which the next need of a
+ * keeper tells. */
+static void make_mappable(struct exchange *x)
+{
+	const struct timespec pause = { .tv_nsec = 10 * 1000 * 1000 };
+
+	for (;; nanosleep(&pause, NULL)) {
+		if (segment_sealed(x->s) && !take_from_keeper(x))
+			(void)segment_unseal(x->s);
+		if (!segment_sealed(x->s) && exchange_identify(x->s) == 0)
+			return;
 	}
 }
 
@@ -115,9 +116,9 @@ static void back_to_segment(void *arg)
 {
 	const struct timespec pause = { .tv_nsec = 10 * 1000 * 1000 };
 	struct exchange *x = arg;
-	bool copied, said = false;
+	bool said = false;
 
-	copied = make_mappable(x->s);
+	make_mappable(x);
 	for (size_t i = 0; i < x->n; i++) {
 		while (!(x->span[i].backward = exchange_map_segment(x, &x->place[i]))) {
 			if (!said)
@@ -128,11 +129,9 @@ static void back_to_segment(void *arg)
 					errno);
 			said = true;
 			nanosleep(&pause, NULL);
-			copied |= make_mappable(x->s);
+			make_mappable(x);
 		}
 	}
-	if (copied)
-		tell_of_copy(x);
 }
 
 /* The memory is sealed and can still be mapped from a read-only description. */

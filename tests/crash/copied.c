@@ -1,15 +1,22 @@
 // SPDX-License-Identifier: MIT
 /*
- * copied SOCKET FILE [FILLER]
+ * copied HOW FIRST STRIDE SOCKET FILE FILLER
  *
  * Under inject, with the shim. A program gives back memory that another client uses, too, which
  * is refused. Before one of its system calls it is held, while the keeper's worker is killed
  * and the next one, of which nobody is a client yet, takes its first turn: memory that nobody
- * shows just then is sealed, written and let go of, and the program goes on in a copy. With
- * FILLER the disk is full meanwhile, and what is sealed cannot be written.
+ * shows just then is sealed, and the program goes on in other memory. So for the FIRSTth call
+ * of the program's, the FIRST+STRIDEth, ..., and every one once stores had to wait; and each of
+ * them twice: once its first store after that is its last one, and comes to the file; once it
+ * goes on, and the keeper has what it stores to.
  *
- * So for each call of the program's, and each of them twice: once its first store after that is
- * its last one, and comes to the file; once it goes on, and the keeper has what it stores to.
+ * HOW:
+ *   written     what was sealed is written, and let go of
+ *   unwritten   or cannot be: the disk is full, with FILLER, until the end
+ *   taken       and before the program goes on, another client has joined, and stores
+ *   superseded  and there is room, what it stored is confirmed, and it left
+ *   alone       unwritten; and no keeper is to be had until the program went on, which it
+ *               always does
  */
 #include <pthread.h>
 #include <stdatomic.h>
@@ -24,10 +31,15 @@
 #define SIZE (64 * KIB)
 #define AT   (SIZE - sizeof(uint64_t)) /* is stored to: where a few blocks do not suffice */
 
+static enum how { WRITTEN, UNWRITTEN, TAKEN, SUPERSEDED, ALONE, HOWS } how;
+static const char *const hows[] = { "written", "unwritten", "taken", "superseded", "alone" };
 static const char *path, *keeper, *filler;
+static bool full;		 /* the disk */
+static bool as_meant, took_part; /* a round as HOW says; another client */
 static unsigned char *map;
 static volatile uint64_t *word;
 static unsigned point, copies;
+static bool drawn; /* the curtain, once */
 static long fired;
 static struct client_file file;
 
@@ -124,6 +136,8 @@ static void program(void)
 	shared->returned = true;
 	wait_until(&shared->seen, "nobody looks");
 	*word = ++shared->stored;
+	if (how == ALONE)
+		must(msync(map, SIZE, MS_SYNC) ? errno : 0, "msync");
 	exit(0);
 }
 
@@ -131,10 +145,11 @@ static void program(void)
 
 static void make_room(void)
 {
-	if (!filler)
+	if (!full)
 		return;
 	must(unlink(filler), "unlink");
 	must(syncfs(file.fd), "syncfs");
+	full = false;
 }
 
 /* Not one block is left, and the file is one that has none. */
@@ -157,6 +172,7 @@ static void fill_disk(void)
 			len /= 2;
 	}
 	close(fd);
+	full = true;
 }
 
 /* ---- who watches it ---- */
@@ -185,6 +201,14 @@ static bool stored_is_there(void *arg)
 	(void)arg;
 	must(syscall(SYS_pread64, file.fd, &n, sizeof(n), AT) != (long)sizeof(n), "read");
 	return n >= shared->stored && n <= shared->stored + 1;
+}
+
+static bool stores_wait(void)
+{
+	const uint64_t before = shared->stored;
+
+	usleep(10000);
+	return shared->stored == before;
 }
 
 /* Answered when the first pass is over. */
@@ -222,7 +246,7 @@ static void look_at_it(int memory, bool sealed)
 		if (n != shared->stored)
 			broken("the keeper has other memory", (long)n);
 		if (sealed && inode_of(fds[0]) != inode_of(memory))
-			copies++;
+			copies += as_meant;
 	}
 	close(sock);
 	for (int i = 0; i < 2; i++)
@@ -241,9 +265,66 @@ static void try_again(void)
 	close(sock);
 }
 
+static const char theirs[] = "theirs";
+#define THEIRS_AT (AT - sizeof(theirs)) /* in the same page */
+
+static bool is_let_go(void *sock)
+{
+	return client_say(*(int *)sock, MSG_SYNC, &file, 0) == -ENOENT;
+}
+
+/* Another client takes part, with the next worker; the conversation, or -1. Once it has left,
+ * what nobody shows is let go of, unless a thread of the program that is not held has told of
+ * it. */
+static int take_part(bool sealed)
+{
+	int fds[PROTO_FDS] = { -1, -1, -1 }, sock, err;
+	uint64_t id;
+
+	sock = become(5);
+	err = client_take(sock, MSG_JOIN, &file, &id, fds);
+	as_meant = took_part = err != -ENOENT; /* there may be room just now */
+	if (took_part) {
+		must(err, "the other one's JOIN");
+		must(pwrite(fds[0], theirs, sizeof(theirs), THEIRS_AT) != sizeof(theirs),
+		     "their store");
+		close(fds[0]);
+		close(fds[1]);
+	}
+	if (took_part && how == TAKEN)
+		return sock;
+	if (took_part) {
+		make_room();
+		must(client_say(sock, MSG_SYNC, &file, 0), "SYNC");
+		(void)client_say(sock, MSG_RELEASE, &file, id);
+		as_meant = sealed && poll_until(is_let_go, &sock, 3000);
+	}
+	close(sock);
+	return -1;
+}
+
+static bool theirs_is_there(void)
+{
+	char got[sizeof(theirs)];
+
+	must(syscall(SYS_pread64, file.fd, got, sizeof(got), THEIRS_AT) != (long)sizeof(got),
+	     "read");
+	return memcmp(got, theirs, sizeof(got)) == 0;
+}
+
+/* A directory that others may write to is not trusted. */
+static void hide_keeper(bool hidden)
+{
+	char dir[128];
+
+	snprintf(dir, sizeof(dir), "%.*s", (int)(strrchr(keeper, '/') - keeper), keeper);
+	if (how == ALONE)
+		must(chmod(dir, hidden ? 0777 : 0700), "chmod");
+}
+
 static int one(bool ends)
 {
-	int fds[PROTO_FDS] = { -1, -1, -1 }, sock, status;
+	int fds[PROTO_FDS] = { -1, -1, -1 }, sock, other = -1, status;
 	static uint64_t round;
 	bool sealed = false;
 	uint64_t id;
@@ -251,9 +332,10 @@ static int one(bool ends)
 
 	kill_keepers(); /* after many deaths the guardian would take its time */
 	memset(shared, 0, sizeof(*shared));
+	as_meant = took_part = false;
 	shared->ends = ends;
 	shared->stored = ++round << 32;
-	if (filler)
+	if (how != WRITTEN)
 		fill_disk();
 	pid = fork();
 	if (pid == 0)
@@ -266,28 +348,40 @@ static int one(bool ends)
 	if (!comes(is_held, NULL))
 		broken("it hangs", 0);
 	if (fired) {
+		drawn |= stores_wait();
 		next_worker_takes_its_turn();
 		sealed = fcntl(fds[0], F_GET_SEALS) & F_SEAL_WRITE;
-		if (filler && stored_is_there(NULL))
-			broken("the disk is not full", 0);
+		/* What an earlier round had may have been freed after the disk was filled. */
+		as_meant = !full || !stored_is_there(NULL);
+		if (as_meant && (how == TAKEN || how == SUPERSEDED))
+			other = take_part(sealed);
+		hide_keeper(true);
 		shared->go = true;
 		inject_go_on();
 	}
 	if (!fired || !ends) {
 		wait_until(&shared->returned, "it does not return");
-		look_at_it(fds[0], sealed);
+		if (fired)
+			hide_keeper(false);
+		if (how != ALONE)
+			look_at_it(fds[0], sealed);
+		copies += how == ALONE && as_meant && sealed && shared->ret;
 		make_room();
 		shared->seen = true;
 	}
 	close(sock);
 	must(waitpid(pid, &status, 0) != pid, "waitpid");
-	if (filler && fired && ends)
+	if (full)
 		try_again();
-	printf("%u: call %d: %s, %d, status %#x\n", point, INJECT_FIRED_CALL(fired),
-	       sealed ? "sealed" : "not sealed", shared->ret, status);
+	printf("%u: call %d: %ssealed, %d, status %#x%s\n", point, INJECT_FIRED_CALL(fired),
+	       sealed ? "" : "not ", shared->ret, status, as_meant ? "" : ", not as meant");
 	fflush(stdout);
-	if (!poll_until(stored_is_there, NULL, 10000))
+	if (!poll_until(stored_is_there, NULL, 30000))
 		broken("stored and not in the file", (long)shared->stored);
+	if (took_part && !theirs_is_there())
+		broken("what another one stored is not in the file", 0);
+	if (other >= 0)
+		close(other);
 	close(fds[0]);
 	close(fds[1]);
 	return fired ? status != (ends ? SIGKILL : 0) : status;
@@ -295,20 +389,28 @@ static int one(bool ends)
 
 int main(int argc, char **argv)
 {
-	if (argc < 3)
+	unsigned stride;
+
+	if (argc != 7)
 		return 2;
-	keeper = argv[1];
-	path = argv[2];
-	filler = argv[3];
+	while (strcmp(hows[how], argv[1]))
+		if (++how == HOWS)
+			return 2;
+	point = (unsigned)atoi(argv[2]);
+	stride = (unsigned)atoi(argv[3]);
+	keeper = argv[4];
+	path = argv[5];
+	filler = argv[6];
 	must(client_open(&file, path), path);
 	shared = mmap(NULL, sizeof(*shared), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS,
 		      -1, 0);
-	do {
-		point++;
-		must(one(true), "it ended otherwise");
-		if (fired)
-			must(one(false), "it ended otherwise");
-	} while (fired);
-	must(!copies, "it never went on in a copy");
+	for (;; point += drawn ? 1 : stride) {
+		if (how != ALONE)
+			must(one(true), "it ended otherwise");
+		must(one(false), "it ended otherwise");
+		if (!fired)
+			break;
+	}
+	must(!copies, "it never went on in other memory");
 	return 0;
 }
