@@ -6,8 +6,6 @@
  */
 #include <errno.h>
 #include <fcntl.h>
-#include <pthread.h>
-#include <sched.h>
 #include <string.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -15,13 +13,13 @@
 #include "common/probe.h"
 #include "keeper/digest.h"
 #include "keeper/keeper.h"
+#include "keeper/parts.h"
 
 #define PAGE_MOST  65536 /* with larger ones nothing is compared */
 #define RUN_BYTES  (1UL << 20)
 #define PART_BYTES (16UL << 20) /* what is worth a thread */
-#define PARTS_MOST 8
-#define AT_ONCE	   1024 /* pages, a few milliseconds */
-#define SPAN_PAGES 2048 /* that are looked at for one batch */
+#define AT_ONCE	   1024		/* pages, a few milliseconds */
+#define SPAN_PAGES 2048		/* that are looked at for one batch */
 /* The folios of the page cache become as large as the writes that make them, and ext4 looks at
  * each block of a folio when one of them is written. */
 #define WRITE_MOST (256UL << 10)
@@ -216,68 +214,14 @@ static int sync_pages(struct segment *g, uint64_t p, uint64_t last, uint64_t *re
 	return write_batch(&b, false);
 }
 
-struct part { /* of a segment, for a thread */
-	int (*work)(struct part *part);
-	struct segment *g;
-	uint64_t first, last; /* pages */
-	uint64_t dirty;	      /* bytes */
-	int err;
-	pthread_t thread;
-	bool started;
-};
-
-static void *work_on(void *arg)
+static unsigned parts_of(const struct segment *g, uint64_t pages)
 {
-	struct part *part = arg;
-
-	part->err = part->work(part);
-	return NULL;
-}
-
-static unsigned parts_of(uint64_t bytes)
-{
-	const uint64_t worth = MIN(bytes / PART_BYTES, (uint64_t)PARTS_MOST);
-	cpu_set_t cpus;
-
-	if (worth < 2 || sched_getaffinity(0, sizeof(cpus), &cpus) < 0)
-		return 1;
-	return (unsigned)MIN(worth, (uint64_t)CPU_COUNT(&cpus));
-}
-
-/* Pages [first, first + pages). The first part is this thread's own; what no thread can be had
- * for, too. *ret_dirty: the sum. */
-static int in_parts(struct segment *g, int (*work)(struct part *), uint64_t first,
-		    uint64_t pages, uint64_t *ret_dirty)
-{
-	const unsigned n = g->stage->gently ? 1 : parts_of(pages * page_size());
-	struct part part[PARTS_MOST] = { 0 };
-	int err = 0;
-	unsigned i;
-
-	for (i = 0; i < n; i++) {
-		part[i].work = work;
-		part[i].g = g;
-		part[i].first = first + pages * i / n;
-		part[i].last = first + pages * (i + 1) / n;
-		part[i].started =
-			i > 0 && pthread_create(&part[i].thread, NULL, work_on, &part[i]) == 0;
-	}
-	for (i = 0; i < n; i++)
-		if (!part[i].started)
-			work_on(&part[i]);
-	*ret_dirty = 0;
-	for (i = 0; i < n; i++) {
-		if (part[i].started)
-			pthread_join(part[i].thread, NULL);
-		err = err ? err : part[i].err;
-		*ret_dirty += part[i].dirty;
-	}
-	return err;
+	return g->stage->gently ? 1 : parts_worth(pages * page_size(), PART_BYTES);
 }
 
 static int sync_part(struct part *part)
 {
-	return sync_pages(part->g, part->first, part->last, &part->dirty);
+	return sync_pages(part->of, part->first, part->last, &part->sum);
 }
 
 int engine_sync(struct segment *g, uint64_t off, uint64_t len)
@@ -285,7 +229,7 @@ int engine_sync(struct segment *g, uint64_t off, uint64_t len)
 	const uint64_t page = page_size();
 	const uint64_t end = off + len < off ? UINT64_MAX : off + len;
 	const uint64_t lo = MAX(off, g->off), stop = MIN(end, g->off + g->len);
-	uint64_t size, hi, first, dirty;
+	uint64_t size, hi, first, pages, dirty;
 	int err;
 
 	if (lo >= stop)
@@ -299,7 +243,8 @@ int engine_sync(struct segment *g, uint64_t off, uint64_t len)
 		return 0;
 	}
 	first = (lo - g->off) / page;
-	err = in_parts(g, sync_part, first, (hi - g->off + page - 1) / page - first, &dirty);
+	pages = (hi - g->off + page - 1) / page - first;
+	err = in_parts(g, sync_part, first, pages, parts_of(g, pages), &dirty);
 	g->dirty = err ? MAX(dirty, page) : 0;
 	PROBE(sync, g->stage->key.ino, lo, hi - lo, dirty, err);
 	return err;
@@ -345,21 +290,16 @@ void engine_record_base(struct segment *g, uint64_t p)
 static int record_part(struct part *part)
 {
 	for (uint64_t p = part->first; p < part->last; p++)
-		engine_record_base(part->g, p);
+		engine_record_base(part->of, p);
 	return 0;
-}
-
-void engine_record_from(struct segment *g, uint64_t page)
-{
-	uint64_t none;
-
-	(void)in_parts(g, record_part, page, segment_pages(g) - page, &none);
-	memset(segment_flags(g), 0, segment_pages(g));
 }
 
 void engine_record_bases(struct segment *g)
 {
-	engine_record_from(g, 0);
+	const uint64_t pages = segment_pages(g);
+
+	(void)in_parts(g, record_part, 0, pages, parts_of(g, pages), NULL);
+	memset(segment_flags(g), 0, pages);
 }
 
 /*

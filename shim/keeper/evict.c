@@ -20,7 +20,6 @@
  */
 #include <errno.h>
 #include <fcntl.h>
-#include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
@@ -30,13 +29,15 @@
 
 #include "common/cleanup.h"
 #include "keeper/keeper.h"
+#include "keeper/parts.h"
 
 #ifndef MADV_POPULATE_READ
 #define MADV_POPULATE_READ 22 /* Linux 5.14 */
 #endif
 
-#define LARGE	      (16UL << 20) /* what is worth a thread */
+#define PART_BYTES    (4UL << 20) /* what is worth a thread */
 #define LARGEST_FOLIO (2UL << 20)
+#define AROUND	      (64UL << 10) /* what is mapped with a page, unless set otherwise */
 
 static void *map_file(const struct segment *g, uint64_t off, uint64_t len)
 {
@@ -78,15 +79,15 @@ static ssize_t count_resident(void *map, uint64_t pages, unsigned char *now)
 	return n;
 }
 
-/* Marks the pages [first, first + pages) of the segment that are resident still: they are
- * copied again whenever they are gone. Returns how many. */
-static ssize_t mark_stayed(struct segment *g, void *map, uint64_t first, uint64_t pages,
-			   unsigned char *now)
+/* Marks the pages of the segment that are resident still: they are copied again whenever they
+ * are gone. Returns how many. */
+static ssize_t mark_stayed(struct segment *g, void *map, unsigned char *now)
 {
-	ssize_t n = count_resident(map, pages, now);
+	const uint64_t pages = segment_pages(g);
+	const ssize_t n = count_resident(map, pages, now);
 
 	for (uint64_t p = 0; p < pages && n > 0; p++)
-		g->stayed[first + p] |= now[p] & 1;
+		g->stayed[p] |= now[p] & 1;
 	return n;
 }
 
@@ -101,7 +102,7 @@ void evict_before_flush(struct segment *g)
 	if (!g->stayed)
 		return; /* and nothing was copied */
 	map = map_file(g, g->off, g->len);
-	if (map == MAP_FAILED || mark_stayed(g, map, 0, pages, now) < 0)
+	if (map == MAP_FAILED || mark_stayed(g, map, now) < 0)
 		memset(g->stayed, 1, pages);
 	if (map != MAP_FAILED)
 		munmap(map, g->len);
@@ -131,29 +132,53 @@ int evict_clean(struct segment *g, const struct window *w)
 	return err;
 }
 
-/* Reclaims what is clean and what nobody holds, by mapping it: not even we may go on to. */
-static void page_out(char *map, uint64_t pages, unsigned char *now)
+/* What the page cache holds of [at, at + len). The kernel maps what lies around a page with it
+ * (fault_around_bytes): from the last multiple of that on, or from the mapping's start, so that
+ * it is the last page which is asked for. All that takes a third of what it takes to ask for
+ * each. */
+static void map_resident(char *at, size_t len, size_t around)
+{
+	const size_t page = page_size();
+	char *const end = at + len, *stop;
+
+	for (; at < end; at = stop) {
+		stop = at + (around - (uintptr_t)at % around);
+		stop = MIN(stop, end);
+		(void)madvise(stop - page, page, MADV_POPULATE_READ);
+	}
+}
+
+static void page_out_runs(char *map, uint64_t pages, const unsigned char *now, size_t around)
 {
 	const size_t page = page_size();
 	uint64_t p, end;
 
-	if (count_resident(map, pages, now) <= 0)
-		return;
 	for (p = 0; p < pages; p = end) {
 		for (end = p; end < pages && now[end] & 1; end++)
 			;
 		if (end > p) {
-			(void)madvise(map + p * page, (end - p) * page, MADV_POPULATE_READ);
+			map_resident(map + p * page, (end - p) * page, around);
 			(void)madvise(map + p * page, (end - p) * page, MADV_PAGEOUT);
-			(void)madvise(map + p * page, (end - p) * page, MADV_DONTNEED);
 		}
 		for (; end < pages && !(now[end] & 1); end++)
 			;
 	}
 }
 
-/* Where folios reach beyond what is to go. Others of the neighbourhood may go, too: they are
- * only read again. */
+/* Reclaims what is clean and what nobody holds, by mapping it: not even we may go on to.
+ * Returns how many pages stayed, and in `now` which. */
+static ssize_t page_out(char *map, uint64_t pages, unsigned char *now, size_t around)
+{
+	ssize_t n = count_resident(map, pages, now);
+
+	if (n <= 0)
+		return n;
+	page_out_runs(map, pages, now, around);
+	return count_resident(map, pages, now);
+}
+
+/* Where folios reach beyond what was to go, or pages are not mapped with what lies around them.
+ * Others of the neighbourhood may go, too: they are only read again. */
 static void page_out_around(struct segment *g, uint64_t off, uint64_t len)
 {
 	const uint64_t lo = off - MIN(off, LARGEST_FOLIO);
@@ -169,7 +194,7 @@ static void page_out_around(struct segment *g, uint64_t off, uint64_t len)
 	if (map == MAP_FAILED)
 		return;
 	now = xcalloc((hi - lo) / page_size(), 1);
-	page_out(map, (hi - lo) / page_size(), now);
+	(void)page_out(map, (hi - lo) / page_size(), now, page_size());
 	munmap(map, hi - lo);
 }
 
@@ -195,8 +220,7 @@ static off_t reach(const struct eviction *e)
 
 static ssize_t look(const struct eviction *e)
 {
-	return mark_stayed(e->g, e->map + (e->g->off - e->w->off), 0, segment_pages(e->g),
-			   e->now);
+	return mark_stayed(e->g, e->map + (e->g->off - e->w->off), e->now);
 }
 
 static ssize_t evict(const struct eviction *e)
@@ -221,29 +245,37 @@ static int copy_again(struct segment *g, uint64_t p, unsigned char *page)
 	return pwrite(g->memfd, page, size, (off_t)(p * size)) == (ssize_t)size ? 0 : -EIO;
 }
 
-static void *evict_first(void *arg)
+static size_t around(void)
 {
-	struct eviction *e = arg;
-
-	page_out(e->map, e->w->len / page_size(), e->now);
-	if (count_resident(e->map, e->w->len / page_size(), e->now) > 0)
-		page_out_around(e->g, e->w->off, e->w->len);
-	e->left = look(e);
-	return NULL;
+	return MAX(AROUND, page_size());
 }
 
-/* Of a large segment the one beside the other. */
+static int evict_part(struct part *part)
+{
+	const struct eviction *e = part->of;
+	const uint64_t before = (e->g->off - e->w->off) / page_size();
+
+	(void)page_out(e->map + (before + part->first) * page_size(), part->last - part->first,
+		       e->now + before + part->first, around());
+	for (uint64_t p = part->first; p < part->last; p++)
+		engine_record_base(e->g, p);
+	return 0;
+}
+
+/* In parts; what stayed may be of a folio that reaches into another one, or beyond them all. */
 static void evict_and_record(struct eviction *e)
 {
-	pthread_t thread;
-	bool beside;
+	const uint64_t pages = segment_pages(e->g), left = pages - e->g->recorded;
 
-	beside = e->g->len >= LARGE && pthread_create(&thread, NULL, evict_first, e) == 0;
-	if (!beside)
-		evict_first(e);
-	engine_record_from(e->g, e->g->recorded);
-	if (beside)
-		pthread_join(thread, NULL);
+	(void)in_parts(e, evict_part, e->g->recorded, left,
+		       parts_worth(left * page_size(), PART_BYTES), NULL);
+	memset(segment_flags(e->g), 0, pages);
+	e->left = count_resident(e->map, e->w->len / page_size(), e->now);
+	if (e->left <= 0)
+		return;
+	(void)madvise(e->map, e->w->len, MADV_DONTNEED);
+	page_out_around(e->g, e->w->off, e->w->len);
+	e->left = look(e);
 }
 
 /* Old pages stay for a moment when direct I/O is under way, for ever under somebody's mapping
@@ -303,8 +335,7 @@ void evict_copied(struct segment *g, uint64_t off, uint64_t len)
 	if (map == MAP_FAILED)
 		return;
 	now = xcalloc(pages, 1);
-	page_out(map, pages, now);
-	if (count_resident(map, pages, now) < 0)
+	if (page_out(map, pages, now, around()) < 0)
 		memset(now, 1, pages);
 	while (pages && now[pages - 1] & 1)
 		pages--;

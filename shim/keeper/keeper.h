@@ -254,7 +254,6 @@ bool lanes_staffed(void);	      /* false: a queue has nobody to serve it, yet */
 int engine_sync(struct segment *g, uint64_t off, uint64_t len);
 int engine_flush(struct stage *s); /* fdatasync, and what its failure means */
 void engine_record_bases(struct segment *g);
-void engine_record_from(struct segment *g, uint64_t page);
 void engine_record_base(struct segment *g, uint64_t page);
 bool engine_forget_bases(struct segment *g, uint64_t off, uint64_t len, bool *ret_differs);
 

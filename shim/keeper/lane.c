@@ -124,8 +124,8 @@ void lane_post_pass(struct stage *s)
 	struct job *j;
 
 	STAILQ_FOREACH(j, &s->jobs, link)
-	if (j->kind == JOB_PASS)
-		return; /* one does for all that is there by then */
+		if (j->kind == JOB_PASS)
+			return; /* one does for all that is there by then */
 	j = xcalloc(1, sizeof(*j));
 	j->kind = JOB_PASS;
 	for (int i = 0; i < PROTO_FDS; i++)

@@ -43,6 +43,19 @@ static int do_clean(struct segment *g, struct msg *m)
 	return err ? refuse(m, REASON_WRITE_BACK, err) : 0;
 }
 
+/* Who waits has copied all of it: what is left is done in several threads. */
+static bool commit_waits(struct stage *s, const struct segment *g)
+{
+	const struct job *j;
+	bool waits = false;
+
+	pthread_mutex_lock(&keeper.lock);
+	STAILQ_FOREACH(j, &s->jobs, link)
+		waits |= j->kind == JOB_REQUEST && j->m.type == MSG_COMMIT && j->m.id == g->id;
+	pthread_mutex_unlock(&keeper.lock);
+	return waits;
+}
+
 static void set_state(struct segment *g, enum segment_state state)
 {
 	pthread_mutex_lock(&keeper.lock);
@@ -145,7 +158,7 @@ void request_run(struct stage *s, struct job *j)
 		break;
 	case MSG_COPIED:
 		g = filling(s, j);
-		if (g)
+		if (g && !commit_waits(s, g))
 			evict_copied(g, m->off, m->len);
 		return;
 	case MSG_COMMIT:

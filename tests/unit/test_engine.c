@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /* links: shim/keeper/engine.c shim/keeper/digest.c shim/keeper/digest_avx2.c */
+/* links: shim/keeper/parts.c */
 /*
  * The sync engine on a real file, with a segment made by hand. pwrite() and fdatasync() are
  * ours: they note what is written, and fail when told to.
