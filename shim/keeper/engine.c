@@ -164,9 +164,9 @@ static bool file_agrees(struct segment *g, uint64_t p, const unsigned char *mem)
 	return true;
 }
 
-static bool all_zero(const unsigned char *page)
+static bool all_zero(const unsigned char *bytes, size_t n)
 {
-	return page[0] == 0 && memcmp(page, page + 1, page_size() - 1) == 0;
+	return bytes[0] == 0 && memcmp(bytes, bytes + 1, n - 1) == 0;
 }
 
 /* What was copied is not to grow old: a moment of scanning at most. */
@@ -203,7 +203,7 @@ static int sync_pages(struct segment *g, uint64_t p, uint64_t last, uint64_t *re
 		if (!unknown && !follows && looks_clean(g, p, mem))
 			continue;
 		/* As after a truncation: what was cut off comes back as a hole. */
-		if (!unknown && all_zero(mem) && file_agrees(g, p, mem))
+		if (!unknown && all_zero(mem, page) && file_agrees(g, p, mem))
 			continue;
 		to = bounce + b.n * page;
 		memcpy(to, mem, page);
@@ -252,14 +252,21 @@ int engine_sync(struct segment *g, uint64_t off, uint64_t len)
 	return err;
 }
 
+/* Most pages have no flags: those are passed over many at a time. */
 static void settle(struct segment *g, int err)
 {
-	const uint64_t pages = segment_pages(g);
+	const uint64_t pages = segment_pages(g), at_a_time = 512;
 	uint8_t *flags = segment_flags(g);
+	uint64_t stop;
 
-	for (uint64_t p = 0; p < pages; p++)
-		if (flags[p] & LEDGER_PENDING)
-			flags[p] = err ? LEDGER_UNKNOWN : flags[p] & LEDGER_COMPARE;
+	for (uint64_t p = 0; p < pages; p = stop) {
+		stop = MIN(p + at_a_time, pages);
+		if (all_zero(flags + p, stop - p))
+			continue;
+		for (; p < stop; p++)
+			if (flags[p] & LEDGER_PENDING)
+				flags[p] = err ? LEDGER_UNKNOWN : flags[p] & LEDGER_COMPARE;
+	}
 }
 
 /* The kernel may drop pages whose write-back failed, and says so once: what was written since
