@@ -21,7 +21,8 @@
 #define AT_ONCE	   1024		/* pages, a few milliseconds */
 #define SPAN_PAGES 2048		/* that are looked at for one batch */
 /* The folios of the page cache become as large as the writes that make them, and ext4 looks at
- * each block of a folio when one of them is written. */
+ * each block of a folio when one of them is written. A write is a run of its own: the file may
+ * have been cut since the last one. */
 #define WRITE_MOST (256UL << 10)
 
 static __thread unsigned char bounce[RUN_BYTES];
@@ -45,10 +46,15 @@ static bool same(struct ledger_base a, struct ledger_base b)
 static int file_size(const struct stage *s, uint64_t *ret)
 {
 	struct statx sx;
+	struct stat st;
 
-	if (statx(s->fd, "", AT_EMPTY_PATH, STATX_SIZE, &sx) < 0)
+	if (statx(s->fd, "", AT_EMPTY_PATH, STATX_SIZE, &sx) == 0) {
+		*ret = sx.stx_size;
+		return 0;
+	}
+	if (fstat(s->fd, &st) < 0) /* a filter may know that one only */
 		return -errno;
-	*ret = sx.stx_size;
+	*ret = (uint64_t)st.st_size;
 	return 0;
 }
 
@@ -58,9 +64,7 @@ static int write_all(int fd, const unsigned char *from, uint64_t len, uint64_t a
 	ssize_t n;
 
 	while (done < len) {
-		n = pwrite(fd, from + done,
-			   MIN(len - done, WRITE_MOST - (at + done) % WRITE_MOST),
-			   (off_t)(at + done));
+		n = pwrite(fd, from + done, len - done, (off_t)(at + done));
 		if (n < 0 && errno == EINTR)
 			continue;
 		if (n <= 0)
@@ -97,14 +101,19 @@ static int write_run(struct batch *b, unsigned i, unsigned stop)
 	return err;
 }
 
+static bool run_goes_on(const struct batch *b, unsigned i)
+{
+	return i < b->n && b->page[i] == b->page[i - 1] + 1 &&
+	       (b->g->off + b->page[i] * page_size()) % WRITE_MOST != 0;
+}
+
 static int write_runs(struct batch *b)
 {
 	unsigned i, stop;
 	int err = 0;
 
 	for (i = 0; i < b->n && !err; i = stop) {
-		for (stop = i + 1; stop < b->n && b->page[stop] == b->page[stop - 1] + 1;
-		     stop++)
+		for (stop = i + 1; run_goes_on(b, stop); stop++)
 			;
 		err = write_run(b, i, stop);
 	}

@@ -381,6 +381,21 @@ static void sync__file_is_cut_meanwhile(void **state)
 	assert_int_equal(io.count, 1);
 }
 
+/* Or between the writes of a long one. */
+static void sync__file_is_cut_in_a_long_run(void **state)
+{
+	const uint64_t per_write = (256UL << 10) / page;
+
+	(void)state;
+	begin(4 * per_write, 0, 4 * per_write);
+	for (uint64_t p = 0; p < t.pages; p++)
+		change(p, 0xaa);
+	io.before = cut_the_file;
+	assert_int_equal(sync_all(), 0);
+	assert_int_equal(file_size(), per_write * page);
+	assert_int_equal(io.count, 1);
+}
+
 static void cut_before_the_turn(void)
 {
 	assert_int_equal(ftruncate(t.stage.fd, (off_t)(3 * page)), 0);
@@ -961,6 +976,7 @@ static const struct CMUnitTest tests[] = {
 	T(sync__never_grows_the_file),
 	T(sync__what_was_cut_off_stays_cut_off),
 	T(sync__file_is_cut_meanwhile),
+	T(sync__file_is_cut_in_a_long_run),
 	T(sync__file_is_cut_by_whose_turn_it_was),
 	T(sync__holes_stay_holes),
 	T(sync__somebody_elses_changes_stay),
