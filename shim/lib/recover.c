@@ -39,8 +39,10 @@ static int attach(struct attach *a, const char *path, uint32_t flags, enum reaso
 	m.flags = flags;
 	snprintf(m.text, sizeof(m.text), "%.*s", (int)sizeof(m.text) - 1, path);
 	err = keeper_call_via(&m, attach_send, a, fds, ret_why);
-	if (!err)
+	if (!err) {
 		a->s->id = m.id;
+		a->s->copied = false;
+	}
 	if (fds[0] >= 0)
 		segment_goes_on_in(a->s, fds[0]);
 	return err;

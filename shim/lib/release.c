@@ -9,20 +9,30 @@
 #include "lib/recover.h"
 #include "lib/stage.h"
 
-/* The keeper may have died since: then another one learns of the segment, to let go of it. */
+static int tell(struct segment *s)
+{
+	enum reason why;
+	int err = s->saved ? recover(&why) : -ENOTCONN;
+
+	return err < 0 ? err : recover_segment(s, s->saved, &why);
+}
+
+/* The keeper may have died since: then another one learns of the segment, to let go of it. Of
+ * memory that it does not know it must hear first: what it has under that number is other
+ * memory. */
 static int release(struct segment *s)
 {
 	enum reason why;
 	struct msg m;
-	int err = 0;
+	int err = s->copied ? tell(s) : 0;
 
-	for (int tries = 0; tries < 3; tries++) {
+	for (int tries = 0; tries < 3 && !s->copied; tries++) {
 		msg_init(&m, MSG_RELEASE);
 		m.id = s->id;
 		err = keeper_call(&m, NULL, 0, NULL, &why);
 		if (err != -EPIPE && err != -ECONNRESET && err != -ENOENT)
 			break;
-		if (!s->saved || recover(&why) < 0 || recover_segment(s, s->saved, &why) < 0)
+		if (tell(s) < 0)
 			break;
 	}
 	return err;

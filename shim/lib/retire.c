@@ -97,18 +97,32 @@ static bool take_from_keeper(struct exchange *x)
 }
 
 /* A keeper that died may have sealed the memory, before it answered or, where we do not show
- * it, after. Where no other one is to be had it goes on in a copy, of which the next need of a
- * keeper tells. */
-static void make_mappable(struct exchange *x)
+ * it, after. True: none was to be had, and it goes on in a copy of its own. */
+static bool make_mappable(struct exchange *x)
 {
 	const struct timespec pause = { .tv_nsec = 10 * 1000 * 1000 };
+	bool copied = false;
 
 	for (;; nanosleep(&pause, NULL)) {
-		if (segment_sealed(x->s) && !take_from_keeper(x))
-			(void)segment_unseal(x->s);
+		if (segment_sealed(x->s) && !take_from_keeper(x) && segment_unseal(x->s) == 0)
+			copied = true;
 		if (!segment_sealed(x->s) && exchange_identify(x->s) == 0)
-			return;
+			return copied;
 	}
+}
+
+/* One that had no memory to give may take it. Otherwise the next need of a keeper tells it. */
+static void tell_of_copy(struct exchange *x)
+{
+	enum reason why = REASON_KEEPER_LOST;
+	int err = -EPIPE;
+
+	for (int tries = 0; tries < KEEPERS_MOST && err && why == REASON_KEEPER_LOST; tries++) {
+		why = REASON_NONE;
+		err = recover_segment(x->s, (uintptr_t)x->place[0].saved, &why);
+	}
+	if (err)
+		keeper_told(0);
 }
 
 /* Threads wait for these mappings, and there is nothing else that could stand there. */
@@ -116,9 +130,9 @@ static void back_to_segment(void *arg)
 {
 	const struct timespec pause = { .tv_nsec = 10 * 1000 * 1000 };
 	struct exchange *x = arg;
-	bool said = false;
+	bool copied, said = false;
 
-	make_mappable(x);
+	copied = make_mappable(x);
 	for (size_t i = 0; i < x->n; i++) {
 		while (!(x->span[i].backward = exchange_map_segment(x, &x->place[i]))) {
 			if (!said)
@@ -129,9 +143,11 @@ static void back_to_segment(void *arg)
 					errno);
 			said = true;
 			nanosleep(&pause, NULL);
-			make_mappable(x);
+			copied |= make_mappable(x);
 		}
 	}
+	if (copied)
+		tell_of_copy(x);
 }
 
 /* The memory is sealed and can still be mapped from a read-only description. */

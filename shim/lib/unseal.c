@@ -93,6 +93,7 @@ int segment_unseal(struct segment *s)
 		return fd;
 	ownfd_close(s->memfd);
 	s->memfd = fd;
+	s->copied = true;
 	return 0;
 }
 

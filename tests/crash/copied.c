@@ -17,6 +17,7 @@
  *   superseded  and there is room, what it stored is confirmed, and it left
  *   alone       unwritten; and no keeper is to be had until the program went on, which it
  *               always does
+ *   dropped     the same, and it unmaps the memory without another word
  */
 #include <pthread.h>
 #include <stdatomic.h>
@@ -31,8 +32,9 @@
 #define SIZE (64 * KIB)
 #define AT   (SIZE - sizeof(uint64_t)) /* is stored to: where a few blocks do not suffice */
 
-static enum how { WRITTEN, UNWRITTEN, TAKEN, SUPERSEDED, ALONE, HOWS } how;
-static const char *const hows[] = { "written", "unwritten", "taken", "superseded", "alone" };
+static enum how { WRITTEN, UNWRITTEN, TAKEN, SUPERSEDED, ALONE, DROPPED, HOWS } how;
+static const char *const hows[] = { "written",	  "unwritten", "taken",
+				    "superseded", "alone",     "dropped" };
 static const char *path, *keeper, *filler;
 static bool full;		 /* the disk */
 static bool as_meant, took_part; /* a round as HOW says; another client */
@@ -138,6 +140,8 @@ static void program(void)
 	*word = ++shared->stored;
 	if (how == ALONE)
 		must(msync(map, SIZE, MS_SYNC) ? errno : 0, "msync");
+	if (how == DROPPED)
+		must(munmap(map, SIZE) ? errno : 0, "munmap");
 	exit(0);
 }
 
@@ -318,7 +322,7 @@ static void hide_keeper(bool hidden)
 	char dir[128];
 
 	snprintf(dir, sizeof(dir), "%.*s", (int)(strrchr(keeper, '/') - keeper), keeper);
-	if (how == ALONE)
+	if (how >= ALONE)
 		must(chmod(dir, hidden ? 0777 : 0700), "chmod");
 }
 
@@ -363,9 +367,9 @@ static int one(bool ends)
 		wait_until(&shared->returned, "it does not return");
 		if (fired)
 			hide_keeper(false);
-		if (how != ALONE)
+		if (how < ALONE)
 			look_at_it(fds[0], sealed);
-		copies += how == ALONE && as_meant && sealed && shared->ret;
+		copies += how >= ALONE && as_meant && sealed && shared->ret;
 		make_room();
 		shared->seen = true;
 	}
@@ -405,7 +409,7 @@ int main(int argc, char **argv)
 	shared = mmap(NULL, sizeof(*shared), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS,
 		      -1, 0);
 	for (;; point += drawn ? 1 : stride) {
-		if (how != ALONE)
+		if (how < ALONE)
 			must(one(true), "it ended otherwise");
 		must(one(false), "it ended otherwise");
 		if (!fired)
