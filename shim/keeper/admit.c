@@ -152,11 +152,15 @@ int do_stage(struct stage *s, struct job *j, struct segment **ret)
 
 /* A client that lost its keeper while that sealed the memory, and found no other, goes on in a
  * copy of its own, with the same ledger. The sealed memory, adopted from the guardian, then has
- * nothing that the copy has not. */
-static bool succeeds(const struct segment *g, int ledger)
+ * nothing that the copy has not. It may be that client's by an answer that it never had. */
+static bool succeeds(const struct segment *g, const struct client *c, int ledger)
 {
-	return g->state == SEGMENT_SEALED && LIST_EMPTY(&g->users) &&
-	       same_inode(g->ledger_fd, ledger);
+	const struct use *u;
+
+	LIST_FOREACH(u, &g->users, link)
+		if (u->client != c)
+			return false;
+	return g->state == SEGMENT_SEALED && same_inode(g->ledger_fd, ledger);
 }
 
 /* Nobody can have changed the client's memory since it was sealed, and what we have took its
@@ -168,11 +172,9 @@ static bool went_on(const struct segment *g, int memfd, int ledger)
 	return seals >= 0 && (seals & F_SEAL_WRITE) && same_inode(g->ledger_fd, ledger);
 }
 
-/* In memory that can be mapped for writing. What was superseded has nothing that the file has
- * not, which may have more: that is taken along before the client has it. */
+/* In memory that can be mapped for writing. */
 static int go_on(struct segment *g, struct msg *m, int *ret_memfd)
 {
-	const bool superseded = segment_is_superseded(g);
 	int err;
 
 	if (!(m->flags & ATTACH_TO_MAP) || g->state != SEGMENT_SEALED)
@@ -180,8 +182,6 @@ static int go_on(struct segment *g, struct msg *m, int *ret_memfd)
 	err = segment_reopen(g);
 	if (err)
 		return refuse(m, REASON_NO_MEMORY, err);
-	if (superseded)
-		merge_outside(g->stage, TOUCHED_ANYWHERE, g->off, g->len);
 	*ret_memfd = g->memfd;
 	return 0;
 }
@@ -238,7 +238,7 @@ int do_attach(struct stage *s, struct job *j, int *ret_memfd)
 	} else if (before && went_on(before, j->fd[1], j->fd[2])) {
 		g = before;
 		*ret_memfd = g->memfd;
-	} else if (before && !succeeds(before, j->fd[2])) {
+	} else if (before && !succeeds(before, j->from->client, j->fd[2])) {
 		err = refuse(m, REASON_STAGED_ELSEWHERE, -EBUSY);
 	}
 	pthread_mutex_unlock(&keeper.lock);

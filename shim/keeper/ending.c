@@ -6,6 +6,7 @@
 #include <unistd.h>
 
 #include "keeper/guarded.h"
+#include "keeper/outsiders.h"
 #include "keeper/requests.h"
 
 #define RETRY_MOST_MS 5000
@@ -46,9 +47,11 @@ static int seal(struct segment *g)
 
 /* A segment whose last word was said, but not written: it goes on in memory that can be mapped
  * for writing. Before anybody has that the guardian does, or the next worker would take what
- * was sealed for newer than the file. */
+ * was sealed for newer than the file. What was superseded has nothing that the file has not,
+ * which may have more: that is taken along first; and looked for once more in any case. */
 int segment_reopen(struct segment *g)
 {
+	const bool superseded = segment_is_superseded(g);
 	const unsigned char *mem;
 	int fd, err = segment_copy_memory(g, &fd, &mem);
 
@@ -58,9 +61,12 @@ int segment_reopen(struct segment *g)
 	segment_take_memory(g, fd, mem);
 	g->state = SEGMENT_LIVE;
 	g->ledger->state = SEGMENT_LIVE;
+	g->stage->touched = TOUCHED_ANYWHERE;
 	pthread_mutex_unlock(&keeper.lock);
 	guarded_keep_anyhow(g);
 	segment_is_current(g);
+	if (superseded)
+		merge_outside(g->stage, TOUCHED_ANYWHERE, g->off, g->len);
 	return 0;
 }
 
@@ -79,6 +85,7 @@ int do_retire(struct segment *g, struct job *j, int *ret_fd)
 {
 	int err = 0;
 
+	g->stage->unmapped_at = 0; /* the client is about to map the file itself */
 	/* One that only writes the file, too: it may be between file and memory. */
 	if (used_by_others(g, j->from->client))
 		return refuse_to_retire(g, j, ret_fd, REASON_IN_USE, -EBUSY);
