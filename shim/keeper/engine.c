@@ -139,7 +139,7 @@ static int write_batch(struct batch *b, bool more)
 	board_begin_write(b->g->stage);
 	err = write_runs(b);
 	board_end_write(b->g->stage);
-	if (!err && more && b->g->stage->to_flush)
+	if (!err && more && b->g->stage->to_flush && !stage_is_filling(b->g->stage))
 		begin_write_out(b);
 	b->n = 0;
 	return err;

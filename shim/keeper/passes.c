@@ -12,12 +12,23 @@
 
 #define SMALL_BYTES (64UL << 10)
 
+/* What direct I/O has left dirty there is about to be cleaned. */
+static void remember_filling(struct stage *s)
+{
+	struct segment *g;
+
+	LIST_FOREACH(g, &s->segments, link)
+		if (g->state == SEGMENT_FILLING)
+			evict_before_flush(g);
+}
+
 /* Of this thread, from a moment that is the zero of both. */
 static struct effort effort_now(void)
 {
 	struct timespec t;
 
-	clock_gettime(CLOCK_THREAD_CPUTIME_ID, &t);
+	if (clock_gettime(CLOCK_THREAD_CPUTIME_ID, &t) < 0) /* a filter may deny it */
+		clock_gettime(CLOCK_MONOTONIC, &t);
 	return (struct effort){ (uint64_t)t.tv_sec * 1000000 + (uint64_t)t.tv_nsec / 1000,
 				now_ms() };
 }
@@ -49,6 +60,9 @@ static void merge(struct stage *s, uint64_t off, uint64_t len)
 	pthread_mutex_unlock(&keeper.lock);
 	if (how == UNTOUCHED)
 		return;
+	if (filling && s->stored &&
+	    s->gently) /* then all that is merged is written out first */
+		remember_filling(s);
 	merge_outside(s, how, off, len);
 	if (everything && s->gently && !filling)
 		s->stored = false;
@@ -72,11 +86,7 @@ static uint64_t interval_of(const struct stage *s)
 /* The device gets all of the file. */
 int stage_flush(struct stage *s)
 {
-	struct segment *g;
-
-	LIST_FOREACH(g, &s->segments, link)
-		if (g->state == SEGMENT_FILLING)
-			evict_before_flush(g);
+	remember_filling(s);
 	return engine_flush(s);
 }
 
