@@ -19,14 +19,16 @@ static int tell(struct segment *s)
 
 /* The keeper may have died since: then another one learns of the segment, to let go of it. Of
  * memory that it does not know it must hear first: what it has under that number is other
- * memory. */
+ * memory, and that nobody uses it says nothing of ours. */
 static int release(struct segment *s)
 {
 	enum reason why;
 	struct msg m;
-	int err = s->copied ? tell(s) : 0;
+	int err = 0;
 
-	for (int tries = 0; tries < 3 && !s->copied; tries++) {
+	if (s->copied && tell(s) < 0)
+		return -ENOTCONN;
+	for (int tries = 0; tries < 3; tries++) {
 		msg_init(&m, MSG_RELEASE);
 		m.id = s->id;
 		err = keeper_call(&m, NULL, 0, NULL, &why);

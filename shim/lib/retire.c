@@ -83,17 +83,24 @@ static int act_retire(void *arg)
 	return err;
 }
 
+/* Until one lives long enough to answer. */
+static int tell_keeper(struct exchange *x,
+		       int (*how)(struct segment *s, uintptr_t saved, enum reason *ret_why))
+{
+	enum reason why = REASON_KEEPER_LOST;
+	int err = -EPIPE;
+
+	for (int tries = 0; tries < KEEPERS_MOST && err && why == REASON_KEEPER_LOST; tries++) {
+		why = REASON_NONE;
+		err = how(x->s, (uintptr_t)x->place[0].saved, &why);
+	}
+	return err;
+}
+
 /* In memory that the keeper has: it may be another client's meanwhile, too. */
 static bool take_from_keeper(struct exchange *x)
 {
-	enum reason why = REASON_KEEPER_LOST;
-
-	for (int tries = 0; tries < KEEPERS_MOST && why == REASON_KEEPER_LOST; tries++) {
-		why = REASON_NONE;
-		if (!recover_to_map(x->s, (uintptr_t)x->place[0].saved, &why))
-			return !segment_sealed(x->s);
-	}
-	return false;
+	return tell_keeper(x, recover_to_map) == 0 && !segment_sealed(x->s);
 }
 
 /* A keeper that died may have sealed the memory, before it answered or, where we do not show
@@ -114,14 +121,7 @@ static bool make_mappable(struct exchange *x)
 /* One that had no memory to give may take it. Otherwise the next need of a keeper tells it. */
 static void tell_of_copy(struct exchange *x)
 {
-	enum reason why = REASON_KEEPER_LOST;
-	int err = -EPIPE;
-
-	for (int tries = 0; tries < KEEPERS_MOST && err && why == REASON_KEEPER_LOST; tries++) {
-		why = REASON_NONE;
-		err = recover_segment(x->s, (uintptr_t)x->place[0].saved, &why);
-	}
-	if (err)
+	if (tell_keeper(x, recover_segment) < 0)
 		keeper_told(0);
 }
 
