@@ -60,8 +60,8 @@ static void merge(struct stage *s, uint64_t off, uint64_t len)
 	pthread_mutex_unlock(&keeper.lock);
 	if (how == UNTOUCHED)
 		return;
-	if (filling && s->stored &&
-	    s->gently) /* then all that is merged is written out first */
+	/* What is merged in a pass may be written out first. */
+	if (filling && s->stored && s->gently)
 		remember_filling(s);
 	merge_outside(s, how, off, len);
 	if (everything && s->gently && !filling)
