@@ -172,16 +172,6 @@ static size_t max_map_count(void)
 	return count;
 }
 
-static int outline_each(const struct vma *v, const char *path, void *arg)
-{
-	struct exchange *x = arg;
-
-	(void)path;
-	if (x->concerns(x, v))
-		x->last = v->end;
-	return 0;
-}
-
 static int place_each(const struct vma *v, const char *path, void *arg)
 {
 	struct exchange *x = arg;
@@ -191,14 +181,31 @@ static int place_each(const struct vma *v, const char *path, void *arg)
 	return err ? err : v->end >= x->last;
 }
 
-/* What is asked of smaps is long to read, and in the order of addresses: it is read as far as
- * there is something that concerns us. */
+/* What a line of maps does not say is asked for each that concerns us. */
+static int outline_each(const struct vma *v, const char *path, void *arg)
+{
+	struct exchange *x = arg;
+	struct vma whole = *v;
+
+	(void)path;
+	if (!x->concerns(x, v))
+		return 0;
+	x->last = v->end;
+	if (!x->unasked && vmflags_add(&x->flags, &whole) < 0)
+		x->unasked = true;
+	return x->unasked ? 0 : x->add(x, &whole);
+}
+
+/* Where it cannot be had so, smaps is read as far as there is something that concerns us: it
+ * comes in the order of addresses, and is long to read. */
 static int look_for_places(struct exchange *x, char *buf, size_t *ret_count)
 {
 	int err = vmas_outline(buf, SCAN_BUFFER, outline_each, x, ret_count);
 
-	if (!err && x->last)
+	if (!err && x->unasked) {
+		x->n = 0;
 		err = vmas_scan(VMAS_SMAPS, buf, SCAN_BUFFER, place_each, x, NULL);
+	}
 	return MIN(err, 0);
 }
 
@@ -207,6 +214,7 @@ static int find_places(struct exchange *x,
 		       int (*add)(struct exchange *, const struct vma *))
 {
 	char *buf = scratch_get(x->scratch, SCAN_BUFFER);
+	char *text = scratch_get(x->scratch, VMFLAGS_TEXT);
 	size_t count = 0;
 	int err;
 
@@ -216,10 +224,13 @@ static int find_places(struct exchange *x,
 	x->concerns = concerns;
 	x->add = add;
 	x->last = 0;
+	x->unasked = false;
+	x->flags = vmflags_begin(text);
 	x->place = scratch_get(x->scratch, x->max * sizeof(*x->place));
-	if (!buf || !x->place)
+	if (!buf || !text || !x->place)
 		return exchange_fail(&x->why, REASON_NO_MEMORY, -ENOMEM);
 	err = look_for_places(x, buf, &count);
+	vmflags_end(&x->flags);
 	if (err && x->why == REASON_NONE)
 		x->why = REASON_NO_MEMORY;
 	if (!err && x->n == 0)

@@ -10,6 +10,7 @@
 #include "lib/curtain.h"
 #include "lib/scratch.h"
 #include "lib/space.h"
+#include "lib/vmflags.h"
 
 /* One stretch of addresses with one set of properties. */
 struct place {
@@ -31,6 +32,8 @@ struct exchange {
 	bool (*concerns)(const struct exchange *x, const struct vma *v);
 	int (*add)(struct exchange *x, const struct vma *v);
 	uintptr_t last; /* where the last mapping that it concerns ends */
+	struct vmflags flags;
+	bool unasked; /* smaps is to be read for them */
 	struct place *place;
 	struct curtain_span *span; /* of the places, while the curtain is drawn */
 	size_t n, max;

@@ -8,11 +8,13 @@
 #include "lib/kept.h"
 #include "lib/real.h"
 #include "lib/scratch.h"
+#include "lib/vmflags.h"
 
 #define SCAN_BUFFER (64UL * 1024)
 
 struct likeness {
-	uintptr_t start, end;
+	struct vmflags flags;
+	char *buf;
 	struct vma v;
 	bool any, mixed;
 };
@@ -22,29 +24,34 @@ static int likeness_each(const struct vma *v, const char *path, void *arg)
 	const unsigned kind =
 		VMA_READ | VMA_WRITE | VMA_EXEC | VMA_LOCKED | VMA_ONFAULT | VMA_DONTFORK;
 	struct likeness *l = arg;
+	struct vma whole = *v;
+	int err = vmflags_find(&l->flags, &whole, l->buf, SCAN_BUFFER);
 
 	(void)path;
-	if (v->end <= l->start || v->start >= l->end)
-		return 0;
-	l->mixed |=
-		l->any && ((v->flags & kind) != (l->v.flags & kind) || v->pkey != l->v.pkey);
+	l->mixed |= l->any &&
+		    ((whole.flags & kind) != (l->v.flags & kind) || whole.pkey != l->v.pkey);
 	if (!l->any)
-		l->v = *v;
+		l->v = whole;
 	l->any = true;
-	return v->end >= l->end; /* the rest of a long text is about others */
+	return err;
 }
 
 int filemap_like(uintptr_t start, uintptr_t end, struct vma *ret)
 {
-	struct likeness l = { .start = start, .end = end };
+	struct likeness l = { 0 };
 	struct scratch scratch;
-	char *buf;
-	int err;
+	char *buf, *text;
+	int err = -ENOMEM;
 
 	if (scratch_open(&scratch) < 0)
 		return -ENOMEM;
 	buf = scratch_get(&scratch, SCAN_BUFFER);
-	err = vmas_scan(VMAS_SMAPS, buf, SCAN_BUFFER, likeness_each, &l, NULL);
+	l.buf = scratch_get(&scratch, SCAN_BUFFER);
+	text = scratch_get(&scratch, VMFLAGS_TEXT);
+	l.flags = vmflags_begin(text);
+	if (buf && l.buf && text)
+		err = vmas_between(start, end, buf, SCAN_BUFFER, likeness_each, &l);
+	vmflags_end(&l.flags);
 	scratch_close(&scratch);
 	*ret = l.v;
 	return err < 0 ? -ENOMEM : l.mixed || !l.any ? -EFAULT : 0;

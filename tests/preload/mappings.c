@@ -5,8 +5,10 @@
  */
 #include <dirent.h>
 #include <linux/futex.h>
+#include <linux/userfaultfd.h>
 #include <pthread.h>
 #include <stdatomic.h>
+#include <sys/ioctl.h>
 #include <sys/syscall.h>
 
 #include <pinstage.h>
@@ -443,6 +445,34 @@ static int child_status(pid_t pid)
 	return wait_for(pid);
 }
 
+/* The kernel tells somebody which pages are written to (Linux 6.7): in memory of ours it would
+ * not. As long as he wants to know, the registration fails as it does without pinstage. */
+static void track__before_registering(void **state)
+{
+	struct uffdio_api api = { .api = UFFD_API, .features = 1 << 15 /* WP_ASYNC */ };
+	struct uffdio_register reg = { .mode = UFFDIO_REGISTER_MODE_WP };
+	int uffd = (int)syscall(SYS_userfaultfd, O_CLOEXEC | UFFD_USER_MODE_ONLY);
+	struct staged s;
+
+	(void)state;
+	if (uffd < 0 || ioctl(uffd, UFFDIO_API, &api) < 0)
+		skip_test("cannot: this kernel does not track writes to files' mappings");
+	open_data(&s, SIZE);
+	reg.range = (struct uffdio_range){ (uintptr_t)s.map, SIZE };
+	assert_int_equal(ioctl(uffd, UFFDIO_REGISTER, &reg), 0);
+	assert_int_equal(stage(&s), kernel_refuses() ? -EFAULT : 0);
+	assert_content(s.map, SIZE, 0, OLD);
+	if (kernel_refuses()) {
+		assert_int_equal(ioctl(uffd, UFFDIO_UNREGISTER, &reg.range), 0);
+		must_stage(stage(&s));
+		device_writes(&s.ring, s.map, SIZE, 0);
+		assert_int_equal(msync(s.map, SIZE, MS_SYNC), 0);
+		assert_in_file("data", 0, SIZE, DEVICE);
+	}
+	close(uffd);
+	end(&s);
+}
+
 static void fork__before_staging(void **state)
 {
 	struct staged s;
@@ -717,6 +747,7 @@ int main(int argc, char **argv)
 		TEST(mprotect__of_staged),
 		TEST(mprotect__before_registering),
 		TEST(mlock__survives),
+		TEST(track__before_registering),
 		TEST(fork__before_staging),
 		TEST(fork__ended_before_staging),
 		TEST(fork__after_staging),
