@@ -256,6 +256,8 @@ void outsiders_after(struct stage *s)
 
 void outsiders_pass_done(struct stage *s, struct effort e)
 {
-	s->quiet_until = now_ms() + pace(QUIET_LEAST_MS, e, false);
+	const uint64_t quiet = pace(QUIET_LEAST_MS, e, false);
+
+	s->quiet_until = now_ms() + MIN(quiet, (uint64_t)PACE_MOST_MS);
 	listen_to(s, EPOLL_CTL_MOD);
 }

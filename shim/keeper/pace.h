@@ -9,6 +9,7 @@
 #include "common/util.h"
 
 #define PACE_MOST_MS 60000
+#define PACE_IDLE_MS (2 * PACE_MOST_MS)
 
 /* What a pass cost. */
 struct effort {
@@ -20,15 +21,17 @@ struct effort {
  * When the next background pass comes, in ms, after one that cost so much. What changed is
  * likely to change again: there passes may take a fifth of a processor. Where nothing did, one
  * part in a hundred. To wait, for a device or a turn, costs no processor, but should not be all
- * that is done. Never later than a minute because of that.
+ * that is done. Never later than two minutes because of the one, a minute because of the other.
  */
 static inline uint64_t pace(uint64_t interval, struct effort e, bool changed)
 {
-	const uint64_t busy = e.busy_us * (changed ? 4 : 100) / 1000;
-	const uint64_t pause = MAX(busy, e.took_ms * 4);
-	const uint64_t most = MIN(pause, (uint64_t)PACE_MOST_MS);
+	const uint64_t most = changed ? PACE_MOST_MS : PACE_IDLE_MS;
+	const uint64_t busy = MIN(e.busy_us * (changed ? 4 : 100) / 1000, most);
+	const uint64_t took = MIN(e.took_ms * 4, (uint64_t)PACE_MOST_MS);
 
-	return MAX(interval, most);
+	const uint64_t pause = MAX(busy, took);
+
+	return MAX(interval, pause);
 }
 
 #endif
