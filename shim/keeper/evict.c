@@ -257,8 +257,10 @@ static int evict_part(struct part *part)
 
 	(void)page_out(e->map + (before + part->first) * page_size(), part->last - part->first,
 		       e->now + before + part->first, around());
-	for (uint64_t p = part->first; p < part->last; p++)
+	for (uint64_t p = part->first; p < part->last; p++) {
+		e->g->stayed[p] |= e->now[before + p] & 1;
 		engine_record_base(e->g, p);
+	}
 	return 0;
 }
 
@@ -337,12 +339,12 @@ void evict_copied(struct segment *g, uint64_t off, uint64_t len)
 	now = xcalloc(pages, 1);
 	if (page_out(map, pages, now, around()) < 0)
 		memset(now, 1, pages);
+	for (uint64_t p = 0; p < pages; p++)
+		g->stayed[first + p] |= now[p] & 1;
 	while (pages && now[pages - 1] & 1)
 		pages--;
-	for (uint64_t p = 0; p < pages; p++) {
-		g->stayed[first + p] |= now[p] & 1;
+	for (uint64_t p = 0; p < pages; p++)
 		engine_record_base(g, first + p);
-	}
 	munmap(map, off + len - at);
 	g->recorded = first + pages;
 }

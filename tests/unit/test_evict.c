@@ -21,6 +21,8 @@
 
 struct keeper keeper = { .lock = PTHREAD_MUTEX_INITIALIZER };
 static unsigned advised;
+static int cleaned_fd;		       /* the file */
+static unsigned asked, cleaned_before; /* of questions, which one; 0: none */
 
 int posix_fadvise(int fd, off_t off, off_t len, int advice)
 {
@@ -28,6 +30,14 @@ int posix_fadvise(int fd, off_t off, off_t len, int advice)
 	if (fdatasync(fd) < 0 || syscall(SYS_fadvise64, fd, off, len, advice) < 0)
 		return errno;
 	return 0;
+}
+
+/* Somebody else, sync() or the kernel itself, has the file written before a question. */
+int mincore(void *at, size_t len, unsigned char *vec)
+{
+	if (++asked == cleaned_before)
+		assert_int_equal(fdatasync(cleaned_fd), 0);
+	return (int)syscall(SYS_mincore, at, len, vec);
 }
 
 void board_begin_read(struct stage *s)
@@ -78,6 +88,8 @@ static int begin(void **state)
 	assert_int_equal(segment_create(&stage, 0, PAGES * page, &g), 0);
 	g->state = SEGMENT_FILLING;
 	advised = 0;
+	cleaned_fd = stage.fd;
+	asked = cleaned_before = 0;
 	return 0;
 }
 
@@ -196,6 +208,34 @@ static void copied__page_written_after_it_was_copied(void **state)
 	assert_only(3, 'b');
 }
 
+/* While the rest is evicted and recorded; then it goes with what lies around. */
+static void commit__page_stayed_and_was_cleaned(void **state)
+{
+	(void)state;
+	assert_int_equal(evict_clean(g, all_of_it(0)), 0);
+	copy(0, PAGES);
+	write_page(7, 'b');
+	asked = 0;
+	cleaned_before = 3;
+	assert_int_equal(evict_commit(g, all_of_it(1000)), 0);
+	assert_true(asked > cleaned_before);
+	assert_only(7, 'b');
+}
+
+static void copied__end_stayed_and_was_cleaned(void **state)
+{
+	(void)state;
+	assert_int_equal(evict_clean(g, all_of_it(0)), 0);
+	copy(0, PAGES);
+	write_page(31, 'b');
+	evict_copied(g, 0, 32 * page);
+	assert_int_equal(g->recorded, 31);
+	assert_int_equal(fdatasync(stage.fd), 0);
+	evict_copied(g, 0, PAGES * page);
+	assert_int_equal(evict_commit(g, all_of_it(1000)), 0);
+	assert_only(31, 'b');
+}
+
 /* What stays at the end may be of a folio that reaches into the next part: it waits for that.
  */
 static void copied__end_that_stays(void **state)
@@ -287,6 +327,8 @@ static const struct CMUnitTest tests[] = {
 	T(commit__page_written_after_it_was_copied),
 	T(commit__tried_again),
 	T(copied__end_that_stays),
+	T(copied__end_stayed_and_was_cleaned),
+	T(commit__page_stayed_and_was_cleaned),
 	T(copied__in_pieces),
 	T(copied__page_written_after_it_was_copied),
 	T(copied__page_written_in_the_rest),
