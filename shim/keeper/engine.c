@@ -26,6 +26,7 @@
 #define WRITE_MOST (256UL << 10)
 
 static __thread unsigned char bounce[RUN_BYTES];
+static __thread unsigned char copy[PAGE_MOST], file[PAGE_MOST]; /* pages to be compared */
 
 /* Dirty pages in the bounce buffer, in the order of the file. To take our turn and to look at
  * the file's times costs as much as to write a page: it is done once for all of them. */
@@ -56,6 +57,13 @@ static int file_size(const struct stage *s, uint64_t *ret)
 		return -errno;
 	*ret = (uint64_t)st.st_size;
 	return 0;
+}
+
+int file_write_out(int fd, uint64_t off, uint64_t len, unsigned how)
+{
+	if (sync_file_range(fd, (off_t)off, (off_t)len, how) == 0)
+		return 0;
+	return errno == ENOSYS || errno == EPERM ? 0 : -errno; /* a filter may deny it */
 }
 
 static int write_all(int fd, const unsigned char *from, uint64_t len, uint64_t at)
@@ -120,13 +128,39 @@ static int write_runs(struct batch *b)
 	return err;
 }
 
-/* The device need not wait for the flush. Nothing is waited for, so that the error stays. */
-static void begin_write_out(const struct batch *b)
+/* What was written there may not be what the file has: it is written again. */
+static void doubt(struct segment *g, uint64_t first, uint64_t last)
+{
+	uint8_t *flags = segment_flags(g);
+
+	for (uint64_t p = first; p < last; p++)
+		if (flags[p] & LEDGER_PENDING)
+			flags[p] = LEDGER_UNKNOWN;
+}
+
+void engine_doubt(struct stage *s)
+{
+	struct segment *g;
+
+	LIST_FOREACH(g, &s->segments, link)
+		if (g->state != SEGMENT_FILLING)
+			doubt(g, 0, segment_pages(g));
+	s->unflushed = true;
+}
+
+/* The device need not wait for the flush. Nothing is waited for, so that the flush hears of
+ * what fails later. What fails at once nobody else hears of: ext4 drops the pages that it has
+ * no blocks for. */
+static int begin_write_out(const struct batch *b)
 {
 	const uint64_t page = page_size(), first = b->page[0], last = b->page[b->n - 1] + 1;
+	int err;
 
-	(void)sync_file_range(b->g->stage->fd, (off_t)(b->g->off + first * page),
-			      (off_t)((last - first) * page), SYNC_FILE_RANGE_WRITE);
+	err = file_write_out(b->g->stage->fd, b->g->off + first * page, (last - first) * page,
+			     SYNC_FILE_RANGE_WRITE);
+	if (err)
+		doubt(b->g, first, last);
+	return err;
 }
 
 /* `more`: to come. */
@@ -140,7 +174,7 @@ static int write_batch(struct batch *b, bool more)
 	err = write_runs(b);
 	board_end_write(b->g->stage);
 	if (!err && more && b->g->stage->to_flush && !stage_is_filling(b->g->stage))
-		begin_write_out(b);
+		err = begin_write_out(b);
 	b->n = 0;
 	return err;
 }
@@ -156,7 +190,6 @@ static bool looks_clean(const struct segment *g, uint64_t p, const unsigned char
  * agree, which is seen by looking. A write would fill a hole that was just punched. */
 static bool file_agrees(struct segment *g, uint64_t p, const unsigned char *mem)
 {
-	static __thread unsigned char copy[PAGE_MOST], file[PAGE_MOST];
 	const uint64_t page = page_size();
 	ssize_t n;
 

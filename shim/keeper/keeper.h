@@ -241,7 +241,7 @@ void segment_take_memory(struct segment *g, int fd, const unsigned char *mem);
  */
 void segment_is_current(struct segment *g);
 bool segment_is_superseded(const struct segment *g);
-void segment_unpopulate(struct segment *g); /* our own mapping holds no page any more */
+void segment_unpopulate(struct segment *g);  /* our own mapping holds no page any more */
 void segment_free(struct segment *g);
 
 /* lane.c; lock held */
@@ -252,7 +252,11 @@ bool lanes_staffed(void);	      /* false: a queue has nobody to serve it, yet */
 /* engine.c: by the worker that has the stage; no lock */
 
 int engine_sync(struct segment *g, uint64_t off, uint64_t len);
-int engine_flush(struct stage *s); /* fdatasync, and what its failure means */
+int engine_flush(struct stage *s);  /* fdatasync, and what its failure means */
+void engine_doubt(struct stage *s); /* the device failed: as if the flush had said so */
+/* sync_file_range(). An error may be told only here: of what was dropped with it engine_doubt()
+ * is to know. */
+int file_write_out(int fd, uint64_t off, uint64_t len, unsigned how);
 void engine_record_bases(struct segment *g);
 void engine_record_base(struct segment *g, uint64_t page);
 bool engine_forget_bases(struct segment *g, uint64_t off, uint64_t len, bool *ret_differs);

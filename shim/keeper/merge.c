@@ -21,6 +21,7 @@ struct merge {
 	unsigned char *file; /* CHUNK bytes */
 	unsigned char *old;  /* a page */
 	bool write_out;	     /* first: the file's times say that somebody stores to it */
+	bool flushed;	     /* since something of the file was read */
 	uint64_t conflicts, first_conflict;
 };
 
@@ -63,6 +64,20 @@ static bool exchange_words(struct segment *g, uint64_t p, const unsigned char *o
 	return true;
 }
 
+/* What we wrote, and the device did not take, the kernel may have dropped: the file reads what
+ * was there before then, which is nobody's change. The flush says so, after the file was read.
+ */
+static bool may_be_dropped(struct merge *m, uint64_t p)
+{
+	const uint8_t *flags = segment_flags(m->g);
+
+	if (flags[p] & LEDGER_PENDING && !m->flushed) {
+		m->flushed = true;
+		(void)stage_flush(m->g->stage);
+	}
+	return flags[p] & (LEDGER_PENDING | LEDGER_UNKNOWN);
+}
+
 /* `n` bytes of the file's page p differ from memory. `file` has room for a page. */
 static void merge_page(struct merge *m, uint64_t p, unsigned char *file, size_t n)
 {
@@ -77,6 +92,8 @@ static void merge_page(struct merge *m, uint64_t p, unsigned char *file, size_t 
 	memcpy(m->old, g->mem + p * page, page);
 	now = digest_page(m->old, page, seed);
 	if (now.lo == base->lo && now.hi == base->hi) {
+		if (may_be_dropped(m, p))
+			return;
 		/* Behind the end of the file memory has what the program stored there. */
 		memcpy(file + n, m->old + n, page - n);
 		if (exchange_words(g, p, m->old, file))
@@ -127,10 +144,12 @@ static void write_out(const struct merge *m, uint64_t p, uint64_t last)
 {
 	const size_t page = page_size();
 
-	(void)sync_file_range(stage_aside(m->g->stage), (off_t)(m->g->off + p * page),
-			      (off_t)((last - p) * page),
-			      SYNC_FILE_RANGE_WAIT_BEFORE | SYNC_FILE_RANGE_WRITE |
-				      SYNC_FILE_RANGE_WAIT_AFTER);
+	struct stage *s = m->g->stage;
+
+	if (file_write_out(stage_aside(s), m->g->off + p * page, (last - p) * page,
+			   SYNC_FILE_RANGE_WAIT_BEFORE | SYNC_FILE_RANGE_WRITE |
+				   SYNC_FILE_RANGE_WAIT_AFTER) < 0)
+		engine_doubt(s);
 }
 
 /* Only what the page cache holds. */

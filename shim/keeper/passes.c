@@ -106,6 +106,8 @@ int sync_stage(struct stage *s, uint64_t off, uint64_t len, bool durable)
 	if (s->fd < 0)
 		return -ENOENT; /* what there was has been let go of */
 	outsiders_before(s);
+	if (s->unflushed) /* what the file reads may be what was there before */
+		(void)stage_flush(s);
 	merge(s, off, len);
 	s->to_flush = durable;
 	LIST_FOREACH(g, &s->segments, link) {

@@ -33,6 +33,11 @@ int fanotify_init(unsigned flags, unsigned event_flags)
 	return (int)syscall(SYS_fanotify_init, flags, event_flags);
 }
 
+int stage_flush(struct stage *s)
+{
+	return engine_flush(s);
+}
+
 void board_begin_read(struct stage *s)
 {
 	(void)s;
