@@ -186,6 +186,15 @@ static int go_on(struct segment *g, struct msg *m, int *ret_memfd)
 	return 0;
 }
 
+int never_to_be_written(struct segment *g)
+{
+	int err = segment_part_ledger(g);
+
+	if (!err)
+		engine_record_bases(g);
+	return err;
+}
+
 /* One that the keeper before had, or that nobody else has. */
 static int admit_attached(struct stage *s, struct job *j, struct segment *before,
 			  struct segment **ret)
@@ -199,13 +208,20 @@ static int admit_attached(struct stage *s, struct job *j, struct segment *before
 	if (err)
 		return refuse(&j->m, REASON_PROTOCOL, err);
 	if (!before && segment_is_superseded(g))
-		engine_record_bases(g); /* never to be written */
+		err = never_to_be_written(g);
+	else if (!before)
+		engine_write_again(g);
+	if (err) {
+		segment_free(g);
+		return refuse(&j->m, REASON_NO_MEMORY, err);
+	}
 	pthread_mutex_lock(&keeper.lock);
 	memcpy(s->name, j->m.text, sizeof(s->name));
 	id = before ? before->id : keeper.next_id++;
 	if (before)
 		segment_destroy(before);
 	segment_admit(g, id, c->run, c->interval_ms);
+	s->touched = TOUCHED_ANYWHERE; /* since when, nobody here has seen */
 	pthread_mutex_unlock(&keeper.lock);
 	/* By the same number, so that the guardian has the one or the other. */
 	if (before)

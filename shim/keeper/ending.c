@@ -53,8 +53,10 @@ int segment_reopen(struct segment *g)
 {
 	const bool superseded = segment_is_superseded(g);
 	const unsigned char *mem;
-	int fd, err = segment_copy_memory(g, &fd, &mem);
+	int fd, err = segment_share_ledger(g);
 
+	if (!err)
+		err = segment_copy_memory(g, &fd, &mem);
 	if (err)
 		return err;
 	pthread_mutex_lock(&keeper.lock);

@@ -331,6 +331,29 @@ int engine_flush(struct stage *s)
 	return err;
 }
 
+/* Written through a description that is gone, which may have been the one to hear that the
+ * device failed. What the file still has is written once more, for this one to hear of it; what
+ * it has otherwise may be somebody else's. */
+void engine_write_again(struct segment *g)
+{
+	const uint64_t page = page_size(), pages = segment_pages(g);
+	ssize_t n;
+
+	for (uint64_t p = 0; p < pages && page <= PAGE_MOST; p++) {
+		const off_t at = (off_t)(g->off + p * page);
+
+		if (!(segment_flags(g)[p] & LEDGER_PENDING))
+			continue;
+		board_begin_write(g->stage);
+		memcpy(copy, g->mem + p * page, page);
+		n = pread(g->stage->fd, file, page, at);
+		if (n > 0 && !memcmp(copy, file, (size_t)n) &&
+		    write_all(g->stage->fd, copy, (size_t)n, (uint64_t)at) < 0)
+			segment_flags(g)[p] = LEDGER_UNKNOWN;
+		board_end_write(g->stage);
+	}
+}
+
 void engine_record_base(struct segment *g, uint64_t p)
 {
 	const uint64_t page = page_size();

@@ -209,8 +209,8 @@ static bool adopt(struct vault_entry *e)
 	close(e->fd[VAULT_MEMORY]);
 	close(e->fd[VAULT_LEDGER]);
 	segment_admit(g, e->m.id, e->m.run, e->m.arg[0]);
-	if (segment_is_superseded(g))
-		engine_record_bases(g);
+	while (segment_is_superseded(g) && never_to_be_written(g) < 0)
+		pause_10ms();
 	segment_is_current(g);
 	return true;
 }

@@ -61,6 +61,7 @@ struct segment {
 	enum segment_state state;
 	bool ending;   /* the guardian must not hear of it any more */
 	bool replaced; /* the memory is another one than clients may have */
+	bool parted;   /* the ledger is a copy: what there is belongs to other memory */
 	/* evict.c, while it is filled: */
 	uint64_t recorded;     /* pages: copied, and their bases recorded */
 	unsigned char *stayed; /* per page, or NULL: 1: of the old ones after an eviction */
@@ -241,6 +242,9 @@ void segment_take_memory(struct segment *g, int fd, const unsigned char *mem);
  */
 void segment_is_current(struct segment *g);
 bool segment_is_superseded(const struct segment *g);
+/* Whoever has the other memory may come later. -errno: nothing is changed. */
+int segment_part_ledger(struct segment *g);
+int segment_share_ledger(struct segment *g); /* once more, as it is in the copy */
 void segment_unpopulate(struct segment *g);  /* our own mapping holds no page any more */
 void segment_free(struct segment *g);
 
@@ -254,6 +258,7 @@ bool lanes_staffed(void);	      /* false: a queue has nobody to serve it, yet */
 int engine_sync(struct segment *g, uint64_t off, uint64_t len);
 int engine_flush(struct stage *s);  /* fdatasync, and what its failure means */
 void engine_doubt(struct stage *s); /* the device failed: as if the flush had said so */
+void engine_write_again(struct segment *g);
 /* sync_file_range(). An error may be told only here: of what was dropped with it engine_doubt()
  * is to know. */
 int file_write_out(int fd, uint64_t off, uint64_t len, unsigned how);

@@ -18,6 +18,7 @@ int within_file(const struct stage *s, uint64_t off, uint64_t len);
 int do_stage(struct stage *s, struct job *j, struct segment **ret);
 int do_attach(struct stage *s, struct job *j, int *ret_memfd);
 void stage_opened(struct stage *s, int fd); /* fd is then the stage's */
+int never_to_be_written(struct segment *g); /* what was superseded */
 void segment_admit(struct segment *g, uint64_t id, uint64_t run,
 		   uint64_t interval_ms); /* lock held */
 

@@ -174,6 +174,36 @@ bool segment_is_superseded(const struct segment *g)
 	       g->ledger->memory != memory_of(g);
 }
 
+int segment_part_ledger(struct segment *g)
+{
+	void *own = mmap(NULL, g->ledger_size, PROT_READ | PROT_WRITE, MAP_PRIVATE,
+			 g->ledger_fd, 0);
+
+	if (own == MAP_FAILED)
+		return -errno;
+	munmap(g->ledger, g->ledger_size);
+	g->ledger = own;
+	g->parted = true;
+	return 0;
+}
+
+int segment_share_ledger(struct segment *g)
+{
+	void *shared;
+
+	if (!g->parted)
+		return 0;
+	shared =
+		mmap(NULL, g->ledger_size, PROT_READ | PROT_WRITE, MAP_SHARED, g->ledger_fd, 0);
+	if (shared == MAP_FAILED)
+		return -errno;
+	memcpy(shared, g->ledger, g->ledger_size);
+	munmap(g->ledger, g->ledger_size);
+	g->ledger = shared;
+	g->parted = false;
+	return 0;
+}
+
 int segment_adopt(struct stage *s, const struct msg *m, int memfd, int ledger,
 		  struct segment **ret)
 {

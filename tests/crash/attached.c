@@ -1,0 +1,194 @@
+// SPDX-License-Identifier: MIT
+/*
+ * attached late SOCKET FILE GUARDIAN
+ * attached superseded SOCKET FILE GUARDIAN FILLER...
+ *
+ * Clients of the keeper hand in what they have when both of its processes were killed, one
+ * after the other.
+ *
+ * late: each of two has its half of FILE. While only the first one is back, somebody writes to
+ * the half of the second, which is in nobody's pass: it has to come to that one's memory.
+ *
+ * superseded: FILE is on a full disk; one client has memory that was sealed and could not be
+ * written, and was superseded, which the other one has. When there is room that stores NEW,
+ * has it confirmed, and stores again what is in the first one's memory. The first one is the
+ * first to be back: what the other has confirmed then has to be in FILE.
+ *
+ * Exit status 0 if that is so.
+ */
+#include "client.h"
+
+#define SIZE (64 * KIB)
+
+static const char *keeper;
+static struct client_file file;
+
+static void must(int err, const char *what)
+{
+	if (!err)
+		return;
+	printf("%s: %s\n", what, strerror(err < 0 ? -err : err));
+	exit(1);
+}
+
+static int become(uint64_t number, pid_t *ret_worker)
+{
+	const int sock = client_become(keeper, number, 60000, ret_worker);
+
+	must(sock < 0 ? ETIMEDOUT : 0, "HELLO");
+	return sock;
+}
+
+static bool is_gone(void *arg)
+{
+	return kill(*(pid_t *)arg, 0) < 0;
+}
+
+static void kill_pair(pid_t worker, const char *guardian)
+{
+	pid_t pid = atoi(guardian);
+
+	kill(pid, SIGKILL);
+	kill(worker, SIGKILL);
+	must(poll_until(is_gone, &pid, 20000) ? 0 : EBUSY, "the guardian");
+	must(poll_until(is_gone, &worker, 20000) ? 0 : EBUSY, "the worker");
+	must(system("\"$BUILD\"/pinstage-keeper >/dev/null 2>&1 &"), "another keeper");
+}
+
+static void put(int memfd, uint64_t off, size_t len, unsigned seed)
+{
+	static unsigned char content[SIZE];
+
+	fill(content, len, 0, seed);
+	must(pwrite(memfd, content, len, (off_t)off) == (ssize_t)len ? 0 : errno, "store");
+}
+
+static void sync_file(int sock)
+{
+	struct msg m;
+
+	client_prepare(&m, MSG_SYNC, &file, 0);
+	m.flags = SYNC_DURABLE;
+	must(client_ask(sock, &m, NULL, 0, NULL), "SYNC");
+}
+
+/* The n-th half of the file. */
+static void prepare_half(struct msg *m, enum msg_type type, int n, uint64_t id)
+{
+	client_prepare(m, type, &file, id);
+	m->len = SIZE / 2;
+	m->off = (uint64_t)n * SIZE / 2;
+}
+
+static void stage_half(int sock, int n, int got[PROTO_FDS])
+{
+	static unsigned char content[SIZE / 2];
+	struct msg m;
+	uint64_t id;
+
+	prepare_half(&m, MSG_STAGE, n, 0);
+	must(client_ask(sock, &m, &file.fd, 1, got), "STAGE");
+	id = m.id;
+	prepare_half(&m, MSG_CLEAN, n, id);
+	must(client_ask(sock, &m, NULL, 0, NULL), "CLEAN");
+	must(pread(file.fd, content, SIZE / 2, n * (off_t)SIZE / 2) == SIZE / 2 ? 0 : EIO,
+	     "read");
+	must(pwrite(got[0], content, SIZE / 2, 0) == SIZE / 2 ? 0 : EIO, "copy");
+	prepare_half(&m, MSG_COMMIT, n, id);
+	m.arg[0] = 2000;
+	must(client_ask(sock, &m, NULL, 0, NULL), "COMMIT");
+}
+
+static void attach_half(int sock, int n, const int got[PROTO_FDS])
+{
+	const int fds[] = { file.fd, got[0], got[1] };
+	struct msg m;
+
+	prepare_half(&m, MSG_ATTACH, n, 0);
+	must(client_ask(sock, &m, fds, 3, NULL), "ATTACH");
+}
+
+static int late(char **argv)
+{
+	int first[PROTO_FDS] = { -1, -1, -1 }, second[PROTO_FDS] = { -1, -1, -1 };
+	static unsigned char content[SIZE];
+	pid_t worker;
+	int one = become(1, &worker), two = become(2, &worker);
+
+	stage_half(one, 0, first);
+	stage_half(two, 1, second);
+	kill_pair(worker, argv[0]);
+	one = become(1, &worker);
+	attach_half(one, 0, first);
+	sync_file(one);
+	/* As a process that has not pinstage. */
+	fill(content, SIZE, 0, NEW);
+	must(pwrite(file.fd, content, 4096, SIZE / 2) == 4096 ? 0 : errno, "write");
+	sync_file(one);
+	two = become(2, &worker);
+	attach_half(two, 1, second);
+	sync_file(two);
+	must(pread(second[0], content + SIZE / 2, SIZE / 2, 0) == SIZE / 2 ? 0 : EIO, "memory");
+	if (memcmp(content, content + SIZE / 2, 4096) != 0) {
+		puts("what was written meanwhile is not in memory");
+		return 1;
+	}
+	return 0;
+}
+
+/* Staged, and then sealed by a worker that dies over it. */
+static void leave_sealed(int ret_fds[PROTO_FDS])
+{
+	pid_t worker;
+	const int sock = become(1, &worker);
+	uint64_t id;
+
+	must(client_take(sock, MSG_STAGE, &file, &id, ret_fds), "STAGE");
+	must(client_put_in_force(sock, &file, id, ret_fds[0]), "COMMIT");
+	put(ret_fds[0], 0, SIZE, OLD);
+	must(fcntl(ret_fds[0], F_ADD_SEALS, F_SEAL_WRITE) ? errno : 0, "seal");
+	kill(worker, SIGKILL);
+	close(sock);
+}
+
+static int superseded(char **argv)
+{
+	int sealed[PROTO_FDS] = { -1, -1, -1 }, last[PROTO_FDS] = { -1, -1, -1 };
+	static unsigned char content[SIZE];
+	int one, two;
+	pid_t worker;
+	uint64_t id;
+
+	leave_sealed(sealed);
+	two = become(2, &worker);
+	must(client_take(two, MSG_JOIN, &file, &id, last), "JOIN");
+	put(last[0], 0, SIZE, NEW);
+	for (char **filler = argv + 1; *filler; filler++)
+		must(unlink(*filler) ? errno : 0, "unlink");
+	must(syncfs(file.fd) ? errno : 0, "syncfs");
+	sync_file(two);
+	put(last[0], 0, SIZE, OLD);
+	kill_pair(worker, argv[0]);
+	one = become(1, &worker);
+	must(client_take(one, MSG_ATTACH, &file, &id, sealed), "ATTACH");
+	must(client_say(one, MSG_RETIRE, &file, id), "RETIRE");
+	two = become(2, &worker);
+	must(client_take(two, MSG_ATTACH, &file, &id, last), "the other ATTACH");
+	sync_file(two);
+	must(pread(file.fd, content, SIZE, 0) == SIZE ? 0 : errno, "read");
+	if (differs(content, SIZE, 0, OLD) >= 0) {
+		puts("what was confirmed is not in the file");
+		return 1;
+	}
+	return 0;
+}
+
+int main(int argc, char **argv)
+{
+	if (argc < 5)
+		return 2;
+	keeper = argv[2];
+	must(client_open(&file, argv[3]), argv[3]);
+	file.size = SIZE;
+	return strcmp(argv[1], "late") ? superseded(argv + 4) : late(argv + 4);
+}
