@@ -59,6 +59,7 @@ struct client_file {
 	const char *name;
 	int fd;
 	struct inode_key key;
+	uint64_t off; /* of what is staged, size bytes */
 	size_t size;
 };
 
@@ -72,11 +73,12 @@ static inline int client_open(struct client_file *f, const char *name)
 	if (f->fd < 0 || fstat(f->fd, &st) < 0)
 		return errno;
 	f->key = (struct inode_key){ st.st_dev, st.st_ino };
+	f->off = 0;
 	f->size = (size_t)st.st_size;
 	return 0;
 }
 
-/* All of the file, and the segment that is. */
+/* All of the file, unless f says which part, and the segment that is. */
 static inline void client_prepare(struct msg *m, enum msg_type type,
 				  const struct client_file *f, uint64_t id)
 {
@@ -85,6 +87,7 @@ static inline void client_prepare(struct msg *m, enum msg_type type,
 	m->version = PROTO_VERSION;
 	m->type = (uint16_t)type;
 	m->key = f->key;
+	m->off = f->off;
 	m->len = f->size;
 	m->id = id;
 	snprintf(m->text, sizeof(m->text), "%s", f->name);
@@ -166,7 +169,7 @@ static inline int client_put_in_force(int sock, const struct client_file *f, uin
 
 	err = client_say(sock, MSG_CLEAN, f, id);
 	for (size_t at = 0; !err && at < f->size; at += (size_t)n) {
-		n = pread(f->fd, page, sizeof(page), (off_t)at);
+		n = pread(f->fd, page, sizeof(page), (off_t)(f->off + at));
 		if (n <= 0 || pwrite(memory, page, (size_t)n, (off_t)at) != n)
 			return -EIO;
 	}
