@@ -18,9 +18,15 @@
  *   alone       unwritten; and no keeper is to be had until the program went on, which it
  *               always does
  *   dropped     the same, and it unmaps the memory without another word
+ *   crowded     the same, but the keeper has no descriptor left to take the copy with
+ *   elsewhere   or has it from another client, which it gave other memory. Either way the
+ *               log says so, and the content is in memory and comes to the file when FILE is
+ *               mapped again and the keeper can. One such copy does.
  */
+#include <dirent.h>
 #include <pthread.h>
 #include <stdatomic.h>
+#include <sys/resource.h>
 #include <sys/syscall.h>
 
 #include <pinstage.h>
@@ -32,9 +38,19 @@
 #define SIZE (64 * KIB)
 #define AT   (SIZE - sizeof(uint64_t)) /* is stored to: where a few blocks do not suffice */
 
-static enum how { WRITTEN, UNWRITTEN, TAKEN, SUPERSEDED, ALONE, DROPPED, HOWS } how;
-static const char *const hows[] = { "written",	  "unwritten", "taken",
-				    "superseded", "alone",     "dropped" };
+static enum how {
+	WRITTEN,
+	UNWRITTEN,
+	TAKEN,
+	SUPERSEDED,
+	ALONE,
+	DROPPED,
+	CROWDED,
+	ELSEWHERE,
+	HOWS
+} how;
+static const char *const hows[] = { "written", "unwritten", "taken",   "superseded",
+				    "alone",   "dropped",   "crowded", "elsewhere" };
 static const char *path, *keeper, *filler;
 static bool full;		 /* the disk */
 static bool as_meant, took_part; /* a round as HOW says; another client */
@@ -48,7 +64,9 @@ static struct client_file file;
 /* In a page of its own, of the program and of who watches it. */
 struct shared {
 	atomic_bool staged, joined, go, stop, returned, seen;
-	atomic_bool ends;	  /* with the first store after `go` */
+	atomic_bool ends;    /* with the first store after `go` */
+	atomic_bool refused; /* nobody takes the copy; then: */
+	atomic_bool unmapped, taken;
 	_Atomic(uint64_t) stored; /* a moment ago, at the latest; others in each round */
 	int ret;
 };
@@ -113,6 +131,22 @@ static void *store_on(void *arg)
 	return arg;
 }
 
+/* What no keeper would take is what the file's content is. */
+static void map_again(int fd)
+{
+	shared->unmapped = true;
+	wait_until(&shared->taken, "nobody can take it");
+	map = mmap(NULL, SIZE, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+	must(map == MAP_FAILED ? errno : 0, "mmap again");
+	word = (void *)(map + AT);
+	if (*word != shared->stored)
+		broken("not in memory when it is mapped again", (long)*word);
+	if (differs(map, AT, 0, NEW) >= 0)
+		broken("nor what had been there", differs(map, AT, 0, NEW));
+	*word = ++shared->stored;
+	must(msync(map, SIZE, MS_SYNC) ? errno : 0, "msync");
+}
+
 static void program(void)
 {
 	struct io_uring ring;
@@ -140,8 +174,10 @@ static void program(void)
 	*word = ++shared->stored;
 	if (how == ALONE)
 		must(msync(map, SIZE, MS_SYNC) ? errno : 0, "msync");
-	if (how == DROPPED)
+	if (how >= DROPPED)
 		must(munmap(map, SIZE) ? errno : 0, "munmap");
+	if (shared->refused)
+		map_again(fd);
 	exit(0);
 }
 
@@ -326,11 +362,88 @@ static void hide_keeper(bool hidden)
 		must(chmod(dir, hidden ? 0777 : 0700), "chmod");
 }
 
+static bool maps_other_memory(pid_t pid, int memory)
+{
+	const uint64_t known = inode_of(memory);
+	char name[64], line[512];
+	bool other = false;
+	unsigned long ino;
+	FILE *maps;
+
+	snprintf(name, sizeof(name), "/proc/%d/maps", pid);
+	maps = fopen(name, "re");
+	while (maps && fgets(line, sizeof(line), maps))
+		if (strstr(line, "pinstage:") && sscanf(line, "%*s %*s %*s %*s %lu", &ino) == 1)
+			other |= ino != known;
+	if (maps)
+		fclose(maps);
+	return other;
+}
+
+/* Of the worker: as many as it takes to be told, and none to open the file with. */
+static void leave_descriptors(unsigned n)
+{
+	const unsigned most = 1024;
+	struct rlimit files;
+	char name[64];
+	rlim_t fd = 0;
+
+	must(prlimit(worker, RLIMIT_NOFILE, NULL, &files) ? errno : 0, "getrlimit");
+	for (unsigned left = n; left && fd < most; fd++) {
+		snprintf(name, sizeof(name), "/proc/%d/fd/%lu", worker, fd);
+		left -= access(name, F_OK) != 0;
+	}
+	files.rlim_cur = n ? fd : files.rlim_max;
+	must(prlimit(worker, RLIMIT_NOFILE, &files, NULL) ? errno : 0, "setrlimit");
+}
+
+static bool log_tells(void)
+{
+	static unsigned before;
+	const unsigned now = log_lines("no keeper can be had; what was changed there");
+	const bool more = now > before;
+
+	before = now;
+	return more;
+}
+
+/* The keeper is there again, and cannot take the copy when the program unmaps it. */
+static void refuse_copy(void)
+{
+	int fds[PROTO_FDS] = { -1, -1, -1 }, sock = become(6);
+	uint64_t id;
+
+	make_room();
+	if (how == CROWDED) {
+		/* What it has of the file it must not have open. */
+		if (!poll_until(is_let_go, &sock, 30000))
+			broken("the sealed memory is not let go of", 0);
+		leave_descriptors(4);
+	} else {
+		must(client_take(sock, MSG_JOIN, &file, &id, fds), "the other one's JOIN");
+	}
+	shared->refused = shared->seen = true;
+	wait_until(&shared->unmapped, "it does not unmap");
+	if (!log_tells())
+		broken("the log does not tell that nobody took it", 0);
+	if (how == CROWDED) {
+		leave_descriptors(0);
+	} else {
+		close(fds[0]);
+		close(fds[1]);
+		(void)client_say(sock, MSG_RELEASE, &file, id);
+		if (!poll_until(is_let_go, &sock, 30000))
+			broken("the other one's memory is not let go of", 0);
+	}
+	close(sock);
+	shared->taken = true;
+}
+
 static int one(bool ends)
 {
 	int fds[PROTO_FDS] = { -1, -1, -1 }, sock, other = -1, status;
 	static uint64_t round;
-	bool sealed = false;
+	bool sealed = false, copied;
 	uint64_t id;
 	pid_t pid;
 
@@ -369,7 +482,13 @@ static int one(bool ends)
 			hide_keeper(false);
 		if (how < ALONE)
 			look_at_it(fds[0], sealed);
-		copies += how >= ALONE && as_meant && sealed && shared->ret;
+		copied = how >= ALONE && as_meant && sealed && shared->ret;
+		if (how >= CROWDED) {
+			copied &= maps_other_memory(pid, fds[0]);
+			if (copied)
+				refuse_copy();
+		}
+		copies += copied;
 		make_room();
 		shared->seen = true;
 	}
@@ -412,7 +531,7 @@ int main(int argc, char **argv)
 		if (how < ALONE)
 			must(one(true), "it ended otherwise");
 		must(one(false), "it ended otherwise");
-		if (!fired)
+		if (!fired || (how >= CROWDED && copies))
 			break;
 	}
 	must(!copies, "it never went on in other memory");
