@@ -2,8 +2,8 @@
 /* links: shim/keeper/engine.c shim/keeper/digest.c shim/keeper/digest_avx2.c */
 /* links: shim/keeper/parts.c */
 /*
- * The sync engine on a real file, with a segment made by hand. pwrite() and fdatasync() are
- * ours: they note what is written, and fail when told to.
+ * The sync engine on a real file, with a segment made by hand. pwrite(), fdatasync() and
+ * sync_file_range() are ours: they note what is written, and the first two fail when told to.
  */
 #include "unit.h"
 
@@ -41,6 +41,8 @@ static struct {
 	void (*before)(unsigned call);
 	int sync_error;
 	unsigned syncs;
+	bool filling;	    /* another segment of the file is */
+	unsigned early;	    /* write-outs that are begun before a flush */
 	void (*turn)(void); /* when it is the engine's to write */
 	int turns;	    /* that are its just now */
 } io;
@@ -72,7 +74,7 @@ void board_end_write(struct stage *s)
 bool stage_is_filling(const struct stage *s)
 {
 	(void)s;
-	return false;
+	return io.filling;
 }
 
 ssize_t pwrite(int fd, const void *buf, size_t n, off_t off)
@@ -101,6 +103,15 @@ int fdatasync(int fd)
 	io.syncs++;
 	errno = io.sync_error;
 	return io.sync_error ? -1 : 0;
+}
+
+int sync_file_range(int fd, off_t off, off_t len, unsigned flags)
+{
+	assert_int_equal(fd, t.stage.fd);
+	assert_int_equal(flags, SYNC_FILE_RANGE_WRITE); /* nothing is waited for */
+	assert_true((uint64_t)off >= t.seg.off && (uint64_t)len <= t.seg.len);
+	io.early++;
+	return 0;
 }
 
 static void quiet(void)
@@ -295,6 +306,28 @@ static void sync__long_run(void **state)
 	assert_int_equal(at, t.pages);
 	for (uint64_t p = 0; p < t.pages; p++)
 		assert_memory_equal(in_file(p), page_of(p), page);
+}
+
+/* While the rest is looked at; not where what is about to be flushed may be of a folio that
+ * reaches into what is being filled: that is remembered first. */
+static void sync__early_write_out(void **state)
+{
+	const uint64_t pages = 3 * ((1UL << 20) / page);
+
+	(void)state;
+	begin(pages, 0, pages);
+	for (unsigned how = 0; how < 4; how++) {
+		quiet();
+		t.stage.to_flush = how & 1;
+		io.filling = how & 2;
+		for (uint64_t p = 0; p < pages; p++)
+			change(p, 201 + (int)how);
+		assert_int_equal(sync_all(), 0);
+		if (how == 1)
+			assert_true(io.early > 0);
+		else
+			assert_int_equal(io.early, 0);
+	}
 }
 
 static void sync__a_part(void **state)
@@ -979,6 +1012,7 @@ static const struct CMUnitTest tests[] = {
 	T(sync__neighbours_in_one_write),
 	T(sync__long_run),
 	T(sync__a_part),
+	T(sync__early_write_out),
 	T(sync__never_grows_the_file),
 	T(sync__what_was_cut_off_stays_cut_off),
 	T(sync__file_is_cut_meanwhile),
