@@ -16,6 +16,8 @@
  *   outside  Nobody joins. The first one comes back at once, and has what it stored written
  *            when the FILLERs are gone; then somebody without pinstage writes to FILE. That
  *            cannot come to sealed memory; it does to the one in which this goes on.
+ *   answered Nobody joins. The first one comes back, and does not hear the answer; so it goes
+ * on in a copy of its own, of the same ledger, stores to that, and brings it.
  *
  * Exit status 0 if FILE, and whatever memory there is of it, still have what was confirmed.
  */
@@ -24,8 +26,8 @@
 #define SIZE (64 * KIB)
 #define AT   (5 * 4096 + 7) /* is stored to: one byte of a page */
 
-static enum how { RETIRED, JOINED, REFUSED, OUTSIDE, HOWS } how;
-static const char *const hows[] = { "retired", "joined", "refused", "outside" };
+static enum how { RETIRED, JOINED, REFUSED, OUTSIDE, ANSWERED, HOWS } how;
+static const char *const hows[] = { "retired", "joined", "refused", "outside", "answered" };
 static const char *keeper;
 static char **fillers;
 static struct client_file file, beside;
@@ -236,6 +238,34 @@ static void somebody_writes_meanwhile(int fds[PROTO_FDS])
 	close(sock);
 }
 
+/* As the library makes one where no keeper is to be had. */
+static int copy_of(int memory)
+{
+	static unsigned char content[SIZE];
+	const int copy = memfd_create("pinstage:copy", MFD_CLOEXEC | MFD_ALLOW_SEALING);
+
+	must(copy < 0 || ftruncate(copy, SIZE) ? errno : 0, "memfd");
+	must(fcntl(copy, F_ADD_SEALS, F_SEAL_SHRINK | F_SEAL_GROW) ? errno : 0, "seals");
+	must(pread(memory, content, SIZE, 0) == SIZE ? 0 : EIO, "read");
+	put(copy, content, SIZE, 0);
+	return copy;
+}
+
+static void brings_a_copy(int fds[PROTO_FDS])
+{
+	int theirs[PROTO_FDS] = { copy_of(fds[0]), fds[1], -1 };
+	uint64_t id;
+	const int first = hand_in(1, fds, &id), second = hand_in(1, theirs, &id);
+
+	put_one(theirs[0]);
+	make_room();
+	confirm(second);
+	holds("memory", theirs[0]);
+	close(theirs[0]);
+	close(first);
+	close(second);
+}
+
 int main(int argc, char **argv)
 {
 	int fds[PROTO_FDS] = { -1, -1, -1 };
@@ -254,7 +284,7 @@ int main(int argc, char **argv)
 	leave_sealed(fds);
 	if (how == JOINED || how == REFUSED)
 		stage_beside();
-	if (how != OUTSIDE)
+	if (how < OUTSIDE)
 		store_and_confirm();
 	switch (how) {
 	case JOINED:
@@ -265,6 +295,9 @@ int main(int argc, char **argv)
 		break;
 	case OUTSIDE:
 		somebody_writes_meanwhile(fds);
+		break;
+	case ANSWERED:
+		brings_a_copy(fds);
 		break;
 	default:
 		give_back(fds);
