@@ -531,8 +531,14 @@ int main(int argc, char **argv)
 		if (how < ALONE)
 			must(one(true), "it ended otherwise");
 		must(one(false), "it ended otherwise");
-		if (!fired || (how >= CROWDED && copies))
+		if (how >= CROWDED && copies)
 			break;
+		if (!fired && (how < CROWDED || stride == 1))
+			break;
+		if (!fired) { /* every one, then: a stride may be over all that matter */
+			point = 0;
+			stride = 1;
+		}
 	}
 	must(!copies, "it never went on in other memory");
 	return 0;
