@@ -273,7 +273,8 @@ struct window { /* of the file, covers the segment; page-aligned */
 };
 int evict_clean(struct segment *g, const struct window *w);
 void evict_before_flush(struct segment *g);
-int stage_flush(struct stage *s); /* passes.c: engine_flush(), with that before */
+int stage_flush(struct stage *s);	 /* passes.c: engine_flush(), with that before */
+void stage_flush_first(struct stage *s); /* to hear what has failed so far */
 void evict_copied(struct segment *g, uint64_t off, uint64_t len);
 int evict_commit(struct segment *g, const struct window *w);
 

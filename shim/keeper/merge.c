@@ -73,7 +73,7 @@ static bool may_be_dropped(struct merge *m, uint64_t p)
 
 	if (flags[p] & LEDGER_PENDING && !m->flushed) {
 		m->flushed = true;
-		(void)stage_flush(m->g->stage);
+		stage_flush_first(m->g->stage);
 	}
 	return flags[p] & (LEDGER_PENDING | LEDGER_UNKNOWN);
 }

@@ -90,6 +90,15 @@ int stage_flush(struct stage *s)
 	return engine_flush(s);
 }
 
+/* What is written from here on has to be flushed all the same. */
+void stage_flush_first(struct stage *s)
+{
+	const bool unflushed = s->unflushed;
+
+	(void)stage_flush(s);
+	s->unflushed |= unflushed;
+}
+
 static void try_again_within_a_minute(struct stage *s)
 {
 	const uint64_t ms = MIN(interval_of(s), (uint64_t)RETRY_ERROR_MOST_MS);
@@ -107,7 +116,7 @@ int sync_stage(struct stage *s, uint64_t off, uint64_t len, bool durable)
 		return -ENOENT; /* what there was has been let go of */
 	outsiders_before(s);
 	if (s->unflushed) /* what the file reads may be what was there before */
-		(void)stage_flush(s);
+		stage_flush_first(s);
 	merge(s, off, len);
 	s->to_flush = durable;
 	LIST_FOREACH(g, &s->segments, link) {
