@@ -33,7 +33,7 @@ static bool again(unsigned *tries)
 }
 
 union fd_control {
-	char buf[CMSG_SPACE(PROTO_FDS * sizeof(int))];
+	char buf[CMSG_SPACE(PROTO_ASKS * sizeof(int))];
 	struct cmsghdr align;
 };
 
@@ -46,7 +46,7 @@ int msg_send(int sock, const struct msg *m, const int *fds, size_t n)
 	struct cmsghdr *c;
 	ssize_t sent;
 
-	if (n > PROTO_FDS)
+	if (n > PROTO_ASKS)
 		return -EINVAL;
 	if (n) {
 		memset(&control, 0, sizeof(control));

@@ -32,7 +32,8 @@
  *            mapped by others or pinned
  *   ATTACH   key, off, len, flags + descriptor of the file, memfd, ledger: a segment that another
  *            keeper had, or that this process inherited → id, and where the memory is sealed
- *            and went on in another one, or has to, that
+ *            and went on in another one, or has to, that. To a keeper that TAKES_ORIGIN, and where
+ *            the memory is a copy of which no keeper knew, + the sealed memory that it was made of
  *   STATUS   arg[0]: how many segments to skip → a message for each of the next STATUS_PAGE
  *            ones, and a last one (`last` is set) with arg[1] set if there are more
  *   USERS    id, arg[0]: how many users to skip → the next USERS_PAGE ones
@@ -51,7 +52,8 @@
 
 #define PROTO_MAGIC   0x70736731 /* "psg1" */
 #define PROTO_VERSION 2
-#define PROTO_FDS     3
+#define PROTO_FDS     3 /* of an answer */
+#define PROTO_ASKS    4 /* of a request */
 
 enum msg_type {
 	MSG_HELLO = 1,
@@ -82,6 +84,7 @@ enum msg_type {
 #define FATE_SHARED	  1U /* whatever ends the program in one stroke may end the keeper, too */
 /* Of the answer to HELLO: */
 #define TAKES_COPIED	  2U
+#define TAKES_ORIGIN	  4U
 /* Of SYNC: */
 #define SYNC_DURABLE	  1U /* on the device before the answer, not only in the file */
 #define SYNC_OTHERS	  2U /* the client has nothing of it: nothing staged is no error */
@@ -112,7 +115,7 @@ struct msg {
  *        sees itself, arg[3] = a number that all conversations of one process share,
  *        len = how many descriptors it could allow a keeper.
  *        Answer: arg[0] = keeper's process ID, arg[1] = a random number of its own,
- *        flags = TAKES_COPIED, FATE_SHARED.
+ *        flags = TAKES_COPIED, TAKES_ORIGIN, FATE_SHARED.
  * STATUS answers: arg[0] = dirty bytes at the last pass, arg[1] = users, arg[2] = milliseconds
  *        since the last successful pass, arg[3] = state. The last one: arg[0] = bytes staged,
  *        arg[2] = budget in bytes, arg[3] = pins refused, len = passes that failed, text = the
@@ -122,7 +125,7 @@ struct msg {
 
 void msg_init(struct msg *m, enum msg_type type);
 
-/* Sends one message with up to PROTO_FDS descriptors; -errno. */
+/* Sends one message with up to PROTO_ASKS descriptors; -errno. */
 int msg_send(int sock, const struct msg *m, const int *fds, size_t n);
 
 /* Receives one message; descriptors not asked for are closed, missing ones are -1. Returns 0,

@@ -6,6 +6,7 @@
 #include <linux/magic.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <sys/stat.h>
 #include <sys/vfs.h>
 #include <unistd.h>
@@ -195,6 +196,30 @@ int never_to_be_written(struct segment *g)
 	return err;
 }
 
+/* A copy has what its client stored since, and otherwise what was in the memory that it was
+ * made of. If that was superseded meanwhile, the bases are of its successor, and the file may
+ * have what others confirmed: what does not differ from the old memory is not the client's. */
+static int know_copy(struct segment *g, int origin)
+{
+	const unsigned char *mem;
+	int err = segment_map_origin(g, origin, &mem);
+
+	if (err || !mem)
+		return err;
+	engine_record_bases_of(g, mem);
+	munmap((void *)(uintptr_t)mem, g->len);
+	return 0;
+}
+
+/* What the ledger says of memory that no keeper has had. */
+static int know_attached(struct segment *g, int origin)
+{
+	if (segment_is_superseded(g))
+		return never_to_be_written(g);
+	engine_write_again(g);
+	return origin < 0 ? 0 : know_copy(g, origin);
+}
+
 /* One that the keeper before had, or that nobody else has. */
 static int admit_attached(struct stage *s, struct job *j, struct segment *before,
 			  struct segment **ret)
@@ -207,10 +232,8 @@ static int admit_attached(struct stage *s, struct job *j, struct segment *before
 	err = segment_adopt(s, &j->m, j->fd[1], j->fd[2], &g);
 	if (err)
 		return refuse(&j->m, REASON_PROTOCOL, err);
-	if (!before && segment_is_superseded(g))
-		err = never_to_be_written(g);
-	else if (!before)
-		engine_write_again(g);
+	if (!before)
+		err = know_attached(g, j->fd[3]);
 	if (err) {
 		segment_free(g);
 		return refuse(&j->m, REASON_NO_MEMORY, err);

@@ -114,6 +114,6 @@ int hello(struct conversation *c, struct msg *m)
 	c->client = k;
 	m->arg[0] = (uint64_t)getpid();
 	m->arg[1] = keeper.instance;
-	m->flags = TAKES_COPIED | (k->fate_shared ? FATE_SHARED : 0);
+	m->flags = TAKES_COPIED | TAKES_ORIGIN | (k->fate_shared ? FATE_SHARED : 0);
 	return 0;
 }

@@ -144,7 +144,7 @@ void dispatch(struct conversation *c, struct msg *m, int *fds)
 	j->kind = JOB_REQUEST;
 	j->from = c;
 	j->m = *m;
-	for (int i = 0; i < PROTO_FDS; i++)
+	for (int i = 0; i < PROTO_ASKS; i++)
 		j->fd[i] = steal_fd(&fds[i]);
 	c->refs++;
 	lane_post(s, j);

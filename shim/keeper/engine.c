@@ -368,6 +368,15 @@ static int record_part(struct part *part)
 	return 0;
 }
 
+void engine_record_bases_of(struct segment *g, const unsigned char *mem)
+{
+	const uint64_t page = page_size(), pages = segment_pages(g);
+
+	for (uint64_t p = 0; p < pages; p++)
+		ledger_bases(g->ledger)[p] = digest_page(mem + p * page, page, g->ledger->seed);
+	memset(segment_flags(g), 0, pages);
+}
+
 void engine_record_bases(struct segment *g)
 {
 	const uint64_t pages = segment_pages(g);

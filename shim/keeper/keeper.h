@@ -76,7 +76,7 @@ struct job {
 	STAILQ_ENTRY(job) link;
 	struct conversation *from; /* NULL: the keeper's own */
 	struct msg m;
-	int fd[PROTO_FDS]; /* that came with it; -1: none. Closed with the job */
+	int fd[PROTO_ASKS]; /* that came with it; -1: none. Closed with the job */
 	enum { JOB_REQUEST, JOB_PASS } kind;
 };
 
@@ -245,7 +245,10 @@ bool segment_is_superseded(const struct segment *g);
 /* Whoever has the other memory may come later. -errno: nothing is changed. */
 int segment_part_ledger(struct segment *g);
 int segment_share_ledger(struct segment *g); /* once more, as it is in the copy */
-void segment_unpopulate(struct segment *g);  /* our own mapping holds no page any more */
+/* `fd` came from a client with memory that is said to be a copy of it. Maps it if it was
+ * superseded, or *ret is NULL. -errno */
+int segment_map_origin(const struct segment *g, int fd, const unsigned char **ret);
+void segment_unpopulate(struct segment *g); /* our own mapping holds no page any more */
 void segment_free(struct segment *g);
 
 /* lane.c; lock held */
@@ -263,6 +266,8 @@ void engine_write_again(struct segment *g);
  * is to know. */
 int file_write_out(int fd, uint64_t off, uint64_t len, unsigned how);
 void engine_record_bases(struct segment *g);
+void engine_record_bases_of(struct segment *g,
+			    const unsigned char *mem); /* instead of its own */
 void engine_record_base(struct segment *g, uint64_t page);
 bool engine_forget_bases(struct segment *g, uint64_t off, uint64_t len, bool *ret_differs);
 

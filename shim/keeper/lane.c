@@ -34,7 +34,7 @@ static void serve(struct stage *s)
 		else
 			request_run(s, j);
 		pthread_mutex_lock(&keeper.lock);
-		for (int i = 0; i < PROTO_FDS; i++)
+		for (int i = 0; i < PROTO_ASKS; i++)
 			if (j->fd[i] >= 0)
 				close(j->fd[i]);
 		if (j->from)
@@ -128,7 +128,7 @@ void lane_post_pass(struct stage *s)
 			return; /* one does for all that is there by then */
 	j = xcalloc(1, sizeof(*j));
 	j->kind = JOB_PASS;
-	for (int i = 0; i < PROTO_FDS; i++)
+	for (int i = 0; i < PROTO_ASKS; i++)
 		j->fd[i] = -1;
 	lane_post(s, j);
 }

@@ -17,15 +17,15 @@ static int epoll;
 
 static void readable(struct conversation *c)
 {
-	int fds[PROTO_FDS], err;
+	int fds[PROTO_ASKS], err;
 	struct msg m;
 
-	err = msg_recv(c->fd, &m, fds, PROTO_FDS);
+	err = msg_recv(c->fd, &m, fds, PROTO_ASKS);
 	if (err == -EAGAIN)
 		return;
 	if (!err)
 		dispatch(c, &m, fds);
-	for (int i = 0; i < PROTO_FDS; i++)
+	for (int i = 0; i < PROTO_ASKS; i++)
 		if (fds[i] >= 0)
 			close(fds[i]);
 	if (err) {

@@ -200,7 +200,7 @@ struct send_elsewhere {
 
 static int send_with(struct send_elsewhere *e, int fd)
 {
-	int fds[PROTO_FDS] = { fd };
+	int fds[PROTO_ASKS] = { fd };
 
 	for (size_t i = 0; i < e->n; i++)
 		fds[i + 1] = e->more[i];
@@ -220,7 +220,7 @@ int custody_send_with(int sock, struct msg *m, const struct custody *c, const in
 {
 	struct send_elsewhere e = { sock, m, c, more, n };
 
-	if (n > PROTO_FDS - 1)
+	if (n > PROTO_ASKS - 1)
 		return -EINVAL;
 	return c->fd >= 0 ? send_with(&e, c->fd) : shadow_run(send_elsewhere, &e);
 }

@@ -70,7 +70,7 @@ bool keeper_is_told(void)
 	return atomic_load(&told) == atomic_load(&met);
 }
 
-static atomic_bool fate_shared, takes_copied;
+static atomic_bool fate_shared, takes_copied, takes_origin;
 
 bool keeper_fate_shared(void)
 {
@@ -80,6 +80,11 @@ bool keeper_fate_shared(void)
 bool keeper_takes_copied(void)
 {
 	return takes_copied;
+}
+
+bool keeper_takes_origin(void)
+{
+	return takes_origin;
 }
 
 static int hello(int fd, uint64_t *ret_instance, enum reason *ret_why)
@@ -112,6 +117,7 @@ static int hello(int fd, uint64_t *ret_instance, enum reason *ret_why)
 		atomic_store(&met, m.arg[1]);
 		fate_shared = m.flags & FATE_SHARED;
 		takes_copied = m.flags & TAKES_COPIED;
+		takes_origin = m.flags & TAKES_ORIGIN;
 	}
 	return err;
 }

@@ -36,6 +36,7 @@ void keeper_tell(const struct msg *m);
 
 /* What the keeper met last said of itself in its answer to HELLO. */
 bool keeper_takes_copied(void);
+bool keeper_takes_origin(void);
 
 /* Each keeper is another instance. Whoever has told the one met last of everything that is
  * staged says so (recover.h); until then nothing is asked of it that takes its knowledge for

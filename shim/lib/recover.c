@@ -9,6 +9,7 @@
 #include "lib/custody.h"
 #include "lib/keeper.h"
 #include "lib/log.h"
+#include "lib/ownfd.h"
 #include "lib/stage.h"
 #include "lib/unseal.h"
 
@@ -22,9 +23,10 @@ struct attach {
 static int attach_send(int sock, struct msg *m, void *arg)
 {
 	const struct attach *a = arg;
-	const int more[] = { a->s->memfd, a->s->ledger };
+	const int more[] = { a->s->memfd, a->s->ledger, a->s->origin };
+	const bool origin = a->s->origin >= 0 && keeper_takes_origin();
 
-	return custody_send_with(sock, m, &a->c, more, 2);
+	return custody_send_with(sock, m, &a->c, more, origin ? 3 : 2);
 }
 
 static int attach(struct attach *a, const char *path, uint32_t flags, enum reason *ret_why)
@@ -41,7 +43,8 @@ static int attach(struct attach *a, const char *path, uint32_t flags, enum reaso
 	err = keeper_call_via(&m, attach_send, a, fds, ret_why);
 	if (!err) {
 		a->s->id = m.id;
-		a->s->copied = false;
+		ownfd_close(a->s->origin);
+		a->s->origin = -1;
 	}
 	if (fds[0] >= 0)
 		segment_goes_on_in(a->s, fds[0]);

@@ -26,7 +26,7 @@ static int release(struct segment *s)
 	struct msg m;
 	int err = 0;
 
-	if (s->copied && tell(s) < 0)
+	if (s->origin >= 0 && tell(s) < 0)
 		return -ENOTCONN;
 	for (int tries = 0; tries < 3; tries++) {
 		msg_init(&m, MSG_RELEASE);

@@ -327,6 +327,7 @@ void space_fd_moved(int from, int to)
 		for (s = f->segments; s; s = s->next) {
 			s->memfd = s->memfd == from ? to : s->memfd;
 			s->ledger = s->ledger == from ? to : s->ledger;
+			s->origin = s->origin == from ? to : s->origin;
 		}
 	}
 }
@@ -336,7 +337,7 @@ struct segment *segment_new(void)
 	struct segment *s = pool_get(&segment_pool);
 
 	if (s)
-		s->memfd = s->ledger = -1;
+		s->memfd = s->ledger = s->origin = -1;
 	return s;
 }
 
@@ -373,6 +374,7 @@ void segment_free(struct segment *s)
 	kept_unhold(s);
 	ownfd_close(s->memfd);
 	ownfd_close(s->ledger);
+	ownfd_close(s->origin);
 	pool_put(&segment_pool, s);
 }
 

@@ -33,7 +33,7 @@ struct segment {
 	uint64_t kept;	/* and the last for which it could not be given back */
 	bool joined;	/* without any: the keeper counts us among its users all the same */
 	bool idle;	/* ours before we joined it: pinned, and shown nowhere */
-	bool copied;	/* the memory is a copy, of which no keeper knows */
+	int origin;	/* the memory is a copy of this one, of which no keeper knows; or -1 */
 	struct inode_key key;
 	uintptr_t saved; /* with no area left: the file's own mapping of the last one, until it
 			    is released */

@@ -91,9 +91,9 @@ int segment_unseal(struct segment *s)
 	fd = ownfd_adopt(fd);
 	if (fd < 0)
 		return fd;
-	ownfd_close(s->memfd);
+	ownfd_close(s->origin);
+	s->origin = s->memfd;
 	s->memfd = fd;
-	s->copied = true;
 	return 0;
 }
 

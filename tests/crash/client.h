@@ -15,7 +15,7 @@
 static inline int client_send(int sock, struct msg *m, const int *fds, size_t n)
 {
 	union {
-		char buf[CMSG_SPACE(PROTO_FDS * sizeof(int))];
+		char buf[CMSG_SPACE(PROTO_ASKS * sizeof(int))];
 		struct cmsghdr align;
 	} control = { 0 };
 	struct iovec iov = { m, sizeof(*m) };
@@ -144,17 +144,19 @@ static inline int client_become(const char *keeper, uint64_t number, uint64_t in
 	return -1;
 }
 
-/* STAGE, or JOIN or ATTACH: `got` has memory and ledger, or for ATTACH goes along. */
+/* STAGE, or JOIN or ATTACH: `got` has memory and ledger, or for ATTACH goes along; the third is
+ * then what the memory is a copy of, or -1. */
 static inline int client_take(int sock, enum msg_type type, const struct client_file *f,
 			      uint64_t *ret_id, int got[PROTO_FDS])
 {
-	const int fds[] = { f->fd, got[0], got[1] };
+	const int fds[] = { f->fd, got[0], got[1], got[2] };
 	const bool attach = type == MSG_ATTACH;
+	const size_t all = got[2] >= 0 ? 4 : 3;
 	struct msg m;
 	int err;
 
 	client_prepare(&m, type, f, 0);
-	err = client_ask(sock, &m, fds, attach ? 3 : 1, attach ? NULL : got);
+	err = client_ask(sock, &m, fds, attach ? all : 1, attach ? NULL : got);
 	*ret_id = m.id;
 	return err;
 }

@@ -17,7 +17,9 @@
  *   superseded  and there is room, what it stored is confirmed, and it left
  *   alone       unwritten; and no keeper is to be had until the program went on, which it
  *               always does
- *   dropped     the same, and it unmaps the memory without another word
+ *   parted      the same, but another client, for which there is one, has joined, stored to
+ *               another page, had that confirmed, and left
+ *   dropped     the same as alone, and it unmaps the memory without another word
  *   crowded     the same, but the keeper has no descriptor left to take the copy with
  *   elsewhere   or has it from another client, which it gave other memory. Either way the
  *               log says so, and the content is in memory and comes to the file when FILE is
@@ -44,13 +46,14 @@ static enum how {
 	TAKEN,
 	SUPERSEDED,
 	ALONE,
+	PARTED,
 	DROPPED,
 	CROWDED,
 	ELSEWHERE,
 	HOWS
 } how;
-static const char *const hows[] = { "written", "unwritten", "taken",   "superseded",
-				    "alone",   "dropped",   "crowded", "elsewhere" };
+static const char *const hows[] = { "written", "unwritten", "taken",   "superseded", "alone",
+				    "parted",  "dropped",   "crowded", "elsewhere" };
 static const char *path, *keeper, *filler;
 static bool full;		 /* the disk */
 static bool as_meant, took_part; /* a round as HOW says; another client */
@@ -172,7 +175,7 @@ static void program(void)
 	shared->returned = true;
 	wait_until(&shared->seen, "nobody looks");
 	*word = ++shared->stored;
-	if (how == ALONE)
+	if (how == ALONE || how == PARTED)
 		must(msync(map, SIZE, MS_SYNC) ? errno : 0, "msync");
 	if (how >= DROPPED)
 		must(munmap(map, SIZE) ? errno : 0, "munmap");
@@ -306,7 +309,8 @@ static void try_again(void)
 }
 
 static const char theirs[] = "theirs";
-#define THEIRS_AT (AT - sizeof(theirs)) /* in the same page */
+/* In the same page, or another one. */
+#define THEIRS_AT (how == PARTED ? 4096 : AT - sizeof(theirs))
 
 static bool is_let_go(void *sock)
 {
@@ -470,7 +474,7 @@ static int one(bool ends)
 		sealed = fcntl(fds[0], F_GET_SEALS) & F_SEAL_WRITE;
 		/* What an earlier round had may have been freed after the disk was filled. */
 		as_meant = !full || !stored_is_there(NULL);
-		if (as_meant && (how == TAKEN || how == SUPERSEDED))
+		if (as_meant && (how == TAKEN || how == SUPERSEDED || how == PARTED))
 			other = take_part(sealed);
 		hide_keeper(true);
 		shared->go = true;

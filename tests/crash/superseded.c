@@ -18,6 +18,10 @@
  *            cannot come to sealed memory; it does to the one in which this goes on.
  *   answered Nobody joins. The first one comes back, and does not hear the answer; so it goes
  * on in a copy of its own, of the same ledger, stores to that, and brings it.
+ *   copied   Another client joins, stores NEW, has that confirmed, and leaves. The first one
+ *            found no keeper all the while, went on in a copy of its own of the sealed memory,
+ *            stored one byte to that, and brings it. Of the other pages that has nothing that
+ *            the file has not.
  *
  * Exit status 0 if FILE, and whatever memory there is of it, still have what was confirmed.
  */
@@ -26,8 +30,9 @@
 #define SIZE (64 * KIB)
 #define AT   (5 * 4096 + 7) /* is stored to: one byte of a page */
 
-static enum how { RETIRED, JOINED, REFUSED, OUTSIDE, ANSWERED, HOWS } how;
-static const char *const hows[] = { "retired", "joined", "refused", "outside", "answered" };
+static enum how { RETIRED, JOINED, REFUSED, OUTSIDE, ANSWERED, COPIED, HOWS } how;
+static const char *const hows[] = { "retired", "joined",   "refused",
+				    "outside", "answered", "copied" };
 static const char *keeper;
 static char **fillers;
 static struct client_file file, beside;
@@ -266,6 +271,27 @@ static void brings_a_copy(int fds[PROTO_FDS])
 	close(second);
 }
 
+/* What it stored is all that differs from what it was told last. */
+static void brings_a_copy_of_superseded_memory(int fds[PROTO_FDS])
+{
+	int theirs[PROTO_FDS] = { copy_of(fds[0]), fds[1], fds[0] };
+	static unsigned char page[4096], content[SIZE];
+	const size_t at = AT / sizeof(page) * sizeof(page);
+	uint64_t id;
+	int sock;
+
+	must(pread(theirs[0], page, sizeof(page), (off_t)at) == sizeof(page) ? 0 : EIO, "read");
+	page[AT - at] ^= 0xff;
+	put(theirs[0], page + (AT - at), 1, AT);
+	sock = hand_in(1, theirs, &id);
+	confirm(sock);
+	/* Of the page that both have changed nobody can say. */
+	must(pread(file.fd, content, SIZE, 0) == SIZE ? 0 : EIO, "read");
+	memcpy(expected + at, content + at, sizeof(page));
+	holds("the file", file.fd);
+	close(sock);
+}
+
 int main(int argc, char **argv)
 {
 	int fds[PROTO_FDS] = { -1, -1, -1 };
@@ -284,7 +310,7 @@ int main(int argc, char **argv)
 	leave_sealed(fds);
 	if (how == JOINED || how == REFUSED)
 		stage_beside();
-	if (how < OUTSIDE)
+	if (how < OUTSIDE || how == COPIED)
 		store_and_confirm();
 	switch (how) {
 	case JOINED:
@@ -298,6 +324,9 @@ int main(int argc, char **argv)
 		break;
 	case ANSWERED:
 		brings_a_copy(fds);
+		break;
+	case COPIED:
+		brings_a_copy_of_superseded_memory(fds);
 		break;
 	default:
 		give_back(fds);

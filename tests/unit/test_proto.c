@@ -83,21 +83,21 @@ static void init__everything_else_zero(void **state)
 static void roundtrip__with_each_number_of_fds(void **state)
 {
 	struct talk *t = *state;
-	int file[PROTO_FDS], got[PROTO_FDS];
+	int file[PROTO_ASKS], got[PROTO_ASKS];
 	struct msg m, r;
 
-	for (size_t i = 0; i < PROTO_FDS; i++)
+	for (size_t i = 0; i < PROTO_ASKS; i++)
 		file[i] = unnamed_file();
-	for (size_t n = 0; n <= PROTO_FDS; n++) {
+	for (size_t n = 0; n <= PROTO_ASKS; n++) {
 		msg_init(&m, MSG_SYNC);
 		m.off = 4096 * n;
 		m.len = UINT64_MAX;
 		m.error = -ENOSPC;
 		strcpy(m.text, "/data/a file");
 		assert_int_equal(msg_send(t->a, &m, n ? file : NULL, n), 0);
-		assert_int_equal(msg_recv(t->b, &r, got, PROTO_FDS), 0);
+		assert_int_equal(msg_recv(t->b, &r, got, PROTO_ASKS), 0);
 		assert_memory_equal(&r, &m, sizeof(m));
-		for (size_t i = 0; i < PROTO_FDS; i++) {
+		for (size_t i = 0; i < PROTO_ASKS; i++) {
 			if (i >= n) {
 				assert_int_equal(got[i], -1);
 				continue;
@@ -108,7 +108,7 @@ static void roundtrip__with_each_number_of_fds(void **state)
 			close(got[i]);
 		}
 	}
-	for (size_t i = 0; i < PROTO_FDS; i++)
+	for (size_t i = 0; i < PROTO_ASKS; i++)
 		close(file[i]);
 	assert_int_equal(open_fds(), t->fds);
 }
@@ -116,11 +116,11 @@ static void roundtrip__with_each_number_of_fds(void **state)
 static void send__too_many_fds(void **state)
 {
 	struct talk *t = *state;
-	const int fd[PROTO_FDS + 1] = { 0 };
+	const int fd[PROTO_ASKS + 1] = { 0 };
 	struct msg m;
 
 	msg_init(&m, MSG_STAGE);
-	assert_int_equal(msg_send(t->a, &m, fd, PROTO_FDS + 1), -EINVAL);
+	assert_int_equal(msg_send(t->a, &m, fd, PROTO_ASKS + 1), -EINVAL);
 	fcntl(t->b, F_SETFL, O_NONBLOCK);
 	assert_int_equal(msg_recv(t->b, &m, NULL, 0), -EAGAIN);
 }
@@ -164,13 +164,13 @@ static void recv__end_of_conversation(void **state)
 static void recv__closes_fds_not_asked_for(void **state)
 {
 	struct talk *t = *state;
-	const int fd[PROTO_FDS] = { 0, 0, 0 };
-	int got[PROTO_FDS];
+	const int fd[PROTO_ASKS] = { 0, 0, 0 };
+	int got[PROTO_ASKS];
 	struct msg m;
 
-	for (size_t n = 0; n <= PROTO_FDS; n++) {
+	for (size_t n = 0; n <= PROTO_ASKS; n++) {
 		msg_init(&m, MSG_STAGE);
-		assert_int_equal(msg_send(t->a, &m, fd, PROTO_FDS), 0);
+		assert_int_equal(msg_send(t->a, &m, fd, PROTO_ASKS), 0);
 		assert_int_equal(msg_recv(t->b, &m, got, n), 0);
 		assert_int_equal(open_fds(), t->fds + n);
 		for (size_t i = 0; i < n; i++)
@@ -181,13 +181,13 @@ static void recv__closes_fds_not_asked_for(void **state)
 
 static void recv__too_many_fds(void **state)
 {
-	static const size_t count[] = { PROTO_FDS + 1, PROTO_FDS + 2, 64 };
+	static const size_t count[] = { PROTO_ASKS + 1, PROTO_ASKS + 2, 64 };
 	struct talk *t = *state;
 	struct msg m;
 
 	for (size_t c = 0; c < sizeof(count) / sizeof(count[0]); c++) {
-		for (size_t n = 0; n <= PROTO_FDS; n++) {
-			int got[PROTO_FDS], err;
+		for (size_t n = 0; n <= PROTO_ASKS; n++) {
+			int got[PROTO_ASKS], err;
 
 			msg_init(&m, MSG_STAGE);
 			send_raw(t->a, &m, sizeof(m), count[c]);
@@ -211,15 +211,15 @@ static void recv__not_a_message(void **state)
 	struct talk *t = *state;
 
 	for (size_t l = 0; l < sizeof(len) / sizeof(len[0]); l++) {
-		for (size_t n = 0; n <= PROTO_FDS; n++) {
-			int got[PROTO_FDS] = { 7, 7, 7 };
+		for (size_t n = 0; n <= PROTO_ASKS; n++) {
+			int got[PROTO_ASKS] = { 7, 7, 7 };
 
 			msg_init(&m[0], MSG_STAGE);
 			msg_init(&m[1], MSG_STAGE);
 			send_raw(t->a, m, len[l], n);
 			msg_init(&r, MSG_STAGE); /* not to be taken for what came */
-			assert_int_equal(msg_recv(t->b, &r, got, PROTO_FDS), -EPROTO);
-			for (size_t i = 0; i < PROTO_FDS; i++)
+			assert_int_equal(msg_recv(t->b, &r, got, PROTO_ASKS), -EPROTO);
+			for (size_t i = 0; i < PROTO_ASKS; i++)
 				assert_int_equal(got[i], -1);
 			assert_int_equal(open_fds(), t->fds);
 		}
@@ -232,13 +232,13 @@ static void recv__not_a_message(void **state)
 static void recv__wrong_magic(void **state)
 {
 	struct talk *t = *state;
-	int got[PROTO_FDS];
+	int got[PROTO_ASKS];
 	struct msg m;
 
 	msg_init(&m, MSG_STAGE);
 	m.magic = __builtin_bswap32(PROTO_MAGIC);
 	send_raw(t->a, &m, sizeof(m), 2);
-	assert_int_equal(msg_recv(t->b, &m, got, PROTO_FDS), -EPROTO);
+	assert_int_equal(msg_recv(t->b, &m, got, PROTO_ASKS), -EPROTO);
 	assert_int_equal(got[0], -1);
 	assert_int_equal(open_fds(), t->fds);
 }
@@ -247,13 +247,13 @@ static void recv__wrong_magic(void **state)
 static void recv__empty_with_fds(void **state)
 {
 	struct talk *t = *state;
-	int got[PROTO_FDS];
+	int got[PROTO_ASKS];
 	struct msg m;
 
-	for (size_t n = 1; n <= PROTO_FDS; n++) {
+	for (size_t n = 1; n <= PROTO_ASKS; n++) {
 		send_raw(t->a, "", 0, n);
-		assert_true(msg_recv(t->b, &m, got, PROTO_FDS) < 0);
-		for (size_t i = 0; i < PROTO_FDS; i++)
+		assert_true(msg_recv(t->b, &m, got, PROTO_ASKS) < 0);
+		for (size_t i = 0; i < PROTO_ASKS; i++)
 			assert_int_equal(got[i], -1);
 		assert_int_equal(open_fds(), t->fds);
 	}
