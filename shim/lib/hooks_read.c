@@ -1,18 +1,13 @@
 /* SPDX-License-Identifier: MIT */
 /* Reading a file that is staged: what memory has is carried to the file first. */
 #include <limits.h>
-#include <sys/mman.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
 #include "lib/filetruth.h"
 #include "lib/hooks.h"
-#include "lib/pin.h"
+#include "lib/touch.h"
 #include "lib/turn.h"
-
-#ifndef MADV_POPULATE_WRITE
-#define MADV_POPULATE_WRITE 23 /* Linux 5.14 */
-#endif
 
 struct reading {
 	int fd;
@@ -56,28 +51,14 @@ static ssize_t read_brought(const struct reading *r, struct inode_key key, off_t
 	return ret;
 }
 
-/* A fault in the buffers may be another thread's to serve (userfaultfd), who may need the lock:
- * they are touched before that is taken, as far as the file reaches. */
+/* As far as the file reaches. */
 static void touch_buffers(const struct reading *r, off_t off)
 {
-	uintptr_t start, end;
-	struct iovec v;
+	const struct touch t = { r->iov, r->n, .ours = r->single };
 	struct stat st;
-	size_t left;
 
-	left = fstat(r->fd, &st) == 0 && st.st_size > off ? (size_t)(st.st_size - off) : 0;
-	for (int i = 0; i < r->n && left; i++) {
-		if (r->single)
-			v = *r->iov;
-		else if (!pin_copy_in(&v, r->iov + i, sizeof(v)))
-			return;
-		v.iov_len = MIN(v.iov_len, left);
-		start = page_down((uintptr_t)v.iov_base);
-		end = page_up((uintptr_t)v.iov_base + v.iov_len);
-		if (v.iov_len && end > start)
-			(void)real.madvise((void *)start, end - start, MADV_POPULATE_WRITE);
-		left -= v.iov_len;
-	}
+	if (fstat(r->fd, &st) == 0 && st.st_size > off)
+		touch_to_fill(&t, (size_t)(st.st_size - off));
 }
 
 /* At the position, which others must not move between the look at it and the call. What they

@@ -5,6 +5,7 @@
  */
 #include <errno.h>
 #include <fcntl.h>
+#include <limits.h>
 #include <string.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -13,6 +14,7 @@
 #include "lib/hooks.h"
 #include "lib/join.h"
 #include "lib/sync.h"
+#include "lib/touch.h"
 #include "lib/turn.h"
 
 #ifndef RWF_NOAPPEND
@@ -209,6 +211,11 @@ static bool wants_durable(const struct writing *w)
 	return w->how & (RWF_DSYNC | RWF_SYNC) || (flags >= 0 && flags & O_DSYNC);
 }
 
+static void touch_buffers(const struct writing *w, size_t most)
+{
+	touch_to_take(&(struct touch){ w->iov, w->n, .ours = w->single }, most);
+}
+
 /* The lock is held from before the file is written until memory and keeper know: what is staged
  * is not given back in between. The same long it is our turn among the processes: nobody else
  * moves the position or the end, or writes the two the other way round. */
@@ -221,6 +228,8 @@ static ssize_t write_staged(const struct writing *w, struct inode_key key)
 	ssize_t ret;
 	int saved = errno, err;
 
+	touch_buffers(w, SSIZE_MAX);
+	errno = saved;
 	if (!space_lock(&g))
 		return write_to_file(w);
 	turn_take(TURN_WRITE, key);
@@ -264,6 +273,8 @@ static __attribute__((noinline)) void after_write(const struct writing *w, ssize
 	int saved = errno;
 	off_t at;
 
+	if (ret > 0)
+		touch_buffers(w, (size_t)ret);
 	if (ret > 0 && sync_fd_staged(w->fd, &key) && space_lock(&g)) {
 		struct join_visit v = { .fd = w->fd, .key = key };
 
