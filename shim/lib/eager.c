@@ -218,6 +218,7 @@ static bool stage_quietly(struct file *f, int fd, uint64_t off, size_t len,
 
 	if (off % page_size() || fstatfs(fd, &sfs) < 0 || policy_fs_in_memory(sfs.f_type))
 		return false;
+	space_expect(f->key);
 	quiet = inflight_wait(f->key);
 	if (fstat(fd, &st) < 0)
 		return false;

@@ -179,6 +179,7 @@ static int join_range_by(struct file *f, int fd, const char *name, uintptr_t add
 
 	if (!f->segments && !board_lists(f->key))
 		return 0;
+	space_expect(f->key);
 	n.f = f;
 	n.fd = fd;
 	n.name = name;

@@ -35,10 +35,20 @@ static struct pool file_pool = POOL_INIT(struct file);
 static struct pool segment_pool = POOL_INIT(struct segment);
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
 
-/* Segments by the hash of their file, and how often the lock was taken and given back: odd
- * while it is held. */
+/*
+ * Segments by the hash of their file, asked for without the lock. While that is held they only
+ * rise: what goes, and what was expected and did not come, counts until the lock is given back,
+ * when memory and file are as they will be. So nobody looks at a file whose segment is on its
+ * way out, or for a moment on no list.
+ */
 #define SLOTS 1024
-static atomic_uint segments_in[SLOTS], turns;
+static atomic_uint segments_in[SLOTS];
+
+/* By how much they fall then. Lock held. */
+static struct {
+	unsigned by, next; /* of those that fall: its number and 1, or 0 */
+} falling[SLOTS];
+static unsigned first_falling;
 
 /* The process that the records are about, in a page that a copy of this process does not
  * inherit: 0 there tells a copy that no atfork handler saw from a child that only borrows our
@@ -106,19 +116,50 @@ bool space_concerned(uintptr_t start, size_t len)
 	       areas_touched(&space.areas, start, start + page_up(len));
 }
 
-static atomic_uint *slot_of(struct inode_key key)
+static unsigned slot_of(struct inode_key key)
 {
-	return &segments_in[board_hash(key) % SLOTS];
+	return (unsigned)(board_hash(key) % SLOTS);
 }
 
+/* The fence is the other half of inflight_wait()'s: either who asks sees the file expected, or
+ * who expects it sees the call that was noted before. */
 bool space_may_have_segments(struct inode_key key)
 {
-	unsigned before, n;
-
 	atomic_thread_fence(memory_order_seq_cst);
-	before = atomic_load_explicit(&turns, memory_order_acquire);
-	n = atomic_load_explicit(slot_of(key), memory_order_acquire);
-	return before % 2 || n || atomic_load_explicit(&turns, memory_order_relaxed) != before;
+	return atomic_load_explicit(&segments_in[slot_of(key)], memory_order_acquire) != 0;
+}
+
+static void rise(struct inode_key key)
+{
+	atomic_fetch_add(&segments_in[slot_of(key)], 1);
+}
+
+static void fall_at_end(struct inode_key key)
+{
+	const unsigned slot = slot_of(key);
+
+	if (falling[slot].by++)
+		return;
+	falling[slot].next = first_falling;
+	first_falling = slot + 1;
+}
+
+static void fall(void)
+{
+	unsigned slot;
+
+	while (first_falling) {
+		slot = first_falling - 1;
+		first_falling = falling[slot].next;
+		atomic_fetch_sub(&segments_in[slot], falling[slot].by);
+		falling[slot].by = 0;
+	}
+}
+
+void space_expect(struct inode_key key)
+{
+	rise(key);
+	fall_at_end(key);
 }
 
 bool space_inside(void)
@@ -141,15 +182,14 @@ bool space_lock(struct space_guard *g)
 	pthread_sigmask(SIG_SETMASK, &all, &g->mask);
 	pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, &g->cancel);
 	pthread_mutex_lock(&lock);
-	atomic_fetch_add(&turns, 1);
 	inside = true;
 	return true;
 }
 
 void space_unlock(struct space_guard *g)
 {
+	fall();
 	inside = false;
-	atomic_fetch_add(&turns, 1);
 	pthread_mutex_unlock(&lock);
 	pthread_setcancelstate(g->cancel, NULL);
 	pthread_sigmask(SIG_SETMASK, &g->mask, NULL);
@@ -351,7 +391,7 @@ void segment_link(struct file *f, struct segment *s)
 	s->key = f->key;
 	s->next = *at;
 	*at = s;
-	atomic_fetch_add(slot_of(f->key), 1);
+	rise(f->key);
 	atomic_fetch_add(&space.staged, 1);
 }
 
@@ -362,7 +402,7 @@ void segment_unlink(struct segment *s)
 	while (*at != s)
 		at = &(*at)->next;
 	*at = s->next;
-	atomic_fetch_sub(slot_of(s->key), 1);
+	fall_at_end(s->key);
 	atomic_fetch_sub(&space.staged, 1);
 	s->next = NULL;
 }

@@ -91,7 +91,9 @@ bool space_concerned(uintptr_t start, size_t len);
 
 /* Whether the file may have segments here, or get them just now: no system call, no lock, and
  * of any context. What the caller did to the file before, it did before it asked. May be yes
- * for no reason, then the lock tells; never no while the lock's holder is at work. */
+ * for no reason, then the lock tells. If no, nothing of the file is staged here, nor begun to
+ * be, by whoever holds the lock; who begins then sees the call that was noted before
+ * (inflight.h). */
 bool space_may_have_segments(struct inode_key key);
 
 /* For fork(). */
@@ -99,6 +101,10 @@ void space_before_fork(void);
 void space_after_fork(bool child);
 
 /* All with the lock held: */
+
+/* A segment of the file may come before the lock is given back: said before anything of it is
+ * looked at, and before the calls are waited for that have not seen this (inflight_wait()). */
+void space_expect(struct inode_key key);
 
 struct file *space_file(struct inode_key key, bool create);
 struct file *space_next_staged(const struct inode_key *after); /* NULL: the first */

@@ -260,8 +260,11 @@ static int find_quiet(struct custody *c, const struct vma *v, const char *path,
 	if (f)
 		quiet = f->key;
 	do {
-		if (quiet.ino && !inflight_wait(quiet))
-			return exchange_fail(ret_why, REASON_CALL_IN_FLIGHT, -EBUSY);
+		if (quiet.ino) {
+			space_expect(quiet);
+			if (!inflight_wait(quiet))
+				return exchange_fail(ret_why, REASON_CALL_IN_FLIGHT, -EBUSY);
+		}
 		err = custody_find(c, v, path, f, scratch, ret_why);
 		if (err && f) { /* another file stands there now than the records say */
 			f = NULL;

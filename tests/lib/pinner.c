@@ -15,10 +15,14 @@
  *   y   calls syncfs() on the working directory, likewise
  *   u   unmaps all of it, and prints `unmapped`
  *   d   lets the device write all of it, and prints `received`
+ *   b   stores something else into its first page by write(), in a thread that may have to
+ *       wait, reads and writes `beside` in the working directory meanwhile, and prints `beside`
  *   p   takes the buffer back, punches a hole into its second half, prints `punched` or
  *       the error, and stores into the first half
  */
-#include "testlib.h"
+#include "held.h"
+
+#include <pthread.h>
 
 #define AGAIN 5 /* the seed of what is stored last */
 
@@ -34,6 +38,33 @@ static int make_pipe_source(size_t len, unsigned seed)
 		exit(2);
 	free(content);
 	return fd;
+}
+
+static void *write_page(void *fd)
+{
+	unsigned char page[4096];
+
+	fill(page, sizeof(page), 0, AGAIN);
+	if (pwrite(*(int *)fd, page, sizeof(page), 0) != (ssize_t)sizeof(page))
+		exit(2);
+	return NULL;
+}
+
+static const char *go_on_beside(int fd)
+{
+	const int beside = open("beside", O_RDWR | O_CREAT | O_CLOEXEC, 0600);
+	static pthread_t thread;
+	static int file;
+	char c = 'c';
+
+	file = fd;
+	if (beside < 0 || pthread_create(&thread, NULL, write_page, &file) != 0 ||
+	    !poll_until(thread_sleeps_in, &(long){ SYS_pwrite64 }, 20000))
+		return "the thread does not wait";
+	if (pwrite(beside, &c, 1, 0) != 1 || pread(beside, &c, 1, 0) != 1)
+		return strerror(errno);
+	close(beside);
+	return "beside";
 }
 
 static void obey(char c, struct io_uring *ring, int fd, unsigned char *map, size_t size)
@@ -58,6 +89,8 @@ static void obey(char c, struct io_uring *ring, int fd, unsigned char *map, size
 	} else if (c == 'd') {
 		read_fixed(ring, make_pipe_source(size, AGAIN), map, size, 0, 0);
 		done = "received";
+	} else if (c == 'b') {
+		done = go_on_beside(fd);
 	} else if (c == 'p') {
 		io_uring_unregister_buffers(ring);
 		done = madvise(map + size / 2, size / 2, MADV_REMOVE) < 0 ? strerror(errno)

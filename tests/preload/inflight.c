@@ -310,13 +310,53 @@ static void threads__that_come_and_go(void **state)
 		assert_int_equal(map[SIZE - 1 - i], 0x55);
 }
 
+static void *write_later(void *arg)
+{
+	assert_int_equal(pwrite(fd, "later", 5, STAGED / 2), 5);
+	step = 1;
+	return arg;
+}
+
+/* While a staging waits for one call, those that come later wait for the staging, and those on
+ * other files for nobody. */
+static void later_calls__wait_for_their_own_file(void **state)
+{
+	long futex = SYS_futex;
+	pthread_t later;
+	char c = 'c';
+
+	(void)state;
+	begin(NULL);
+	start_waiting(write_held, NULL);
+	assert_int_equal(pthread_create(&later, NULL, write_later, NULL), 0);
+	if (held.fd >= 0 && with_shim()) {
+		assert_true(poll_until(thread_sleeps_in, &futex, 5000));
+		assert_int_equal(step, 0);
+	}
+	assert_int_equal(pwrite(other, &c, 1, 0), 1);
+	assert_int_equal(pread(other, &c, 1, 1), 1);
+	if (held.fd >= 0 && with_shim())
+		assert_int_equal(step, 0);
+	let_go(&held);
+	pthread_join(writer, NULL);
+	pthread_join(later, NULL);
+	must_register_soon();
+	assert_content(map, HELD, 0, NEW);
+	assert_memory_equal(map + STAGED / 2, "later", 5);
+}
+
 int main(int argc, char **argv)
 {
 	static const struct test cases[] = {
-		TEST(signal__handler_reads_a_file),    TEST(signal__world_stops),
-		TEST(cancelled__and_unmaps),	       TEST(cancelled__and_waits),
-		TEST(jumped_out__number_is_the_files), TEST(own_table__is_waited_for),
-		TEST(threads__that_come_and_go),       { 0 },
+		TEST(signal__handler_reads_a_file),
+		TEST(signal__world_stops),
+		TEST(cancelled__and_unmaps),
+		TEST(cancelled__and_waits),
+		TEST(jumped_out__number_is_the_files),
+		TEST(own_table__is_waited_for),
+		TEST(threads__that_come_and_go),
+		TEST(later_calls__wait_for_their_own_file),
+		{ 0 },
 	};
 
 	return test_main(argc, argv, cases, NULL);

@@ -100,6 +100,8 @@ static int leave(void **state)
 		segment_free(orphans);
 	}
 	space_unlock(&guard);
+	for (size_t i = 0; i < 8; i++)
+		assert_false(space_may_have_segments(key(i)));
 	assert_int_equal(space.tracked, 0);
 	assert_int_equal(space.staged, 0);
 	assert_int_equal(space.parked, 0);
@@ -402,6 +404,94 @@ static void set__no_memory(void **state)
 	real.munmap = fake_munmap;
 	space.areas.pool.free = kept;
 	assert_null(orphans);
+}
+
+static void give_lock_back_and_take_it(void)
+{
+	space_unlock(&guard);
+	assert_true(space_lock(&guard));
+}
+
+/* Calls on other files do not wait for whoever has the lock. */
+static void may_have__only_what_is_staged(void **state)
+{
+	(void)state;
+	map(10, 20, 1, 0);
+	assert_false(space_may_have_segments(key(1)));
+	stage(30, 34, 2, 0);
+	stage(40, 44, 2, 10);
+	assert_true(space_may_have_segments(key(2)));
+	assert_false(space_may_have_segments(key(1)));
+	give_lock_back_and_take_it();
+	assert_true(space_may_have_segments(key(2)));
+	assert_false(space_may_have_segments(key(1)));
+	segment_free(unmap(30, 34));
+	give_lock_back_and_take_it();
+	assert_true(space_may_have_segments(key(2)));
+	segment_free(unmap(40, 44));
+}
+
+/* From before it comes, and if it does not until that is certain. */
+static void may_have__what_is_expected(void **state)
+{
+	(void)state;
+	space_expect(key(1));
+	assert_true(space_may_have_segments(key(1)));
+	assert_false(space_may_have_segments(key(2)));
+	give_lock_back_and_take_it();
+	assert_false(space_may_have_segments(key(1)));
+	space_expect(key(1));
+	space_expect(key(1));
+	stage(10, 14, 1, 0);
+	give_lock_back_and_take_it();
+	assert_true(space_may_have_segments(key(1)));
+	segment_free(unmap(10, 14));
+	give_lock_back_and_take_it();
+	assert_false(space_may_have_segments(key(1)));
+}
+
+/* What is on no list any more may not be in the file yet. */
+static void may_have__what_goes_until_it_is_gone(void **state)
+{
+	struct segment *o;
+
+	(void)state;
+	stage(10, 14, 1, 0);
+	stage(20, 24, 2, 0);
+	o = unmap(0, 100);
+	assert_int_equal(space.staged, 0);
+	assert_true(space_may_have_segments(key(1)));
+	assert_true(space_may_have_segments(key(2)));
+	segment_free(o->next);
+	segment_free(o);
+	assert_true(space_may_have_segments(key(1)));
+	give_lock_back_and_take_it();
+	assert_false(space_may_have_segments(key(1)));
+	assert_false(space_may_have_segments(key(2)));
+}
+
+/* As memory that a device still writes to when it is let go of. */
+static void may_have__what_comes_back(void **state)
+{
+	struct segment *o;
+
+	(void)state;
+	stage(10, 14, 1, 0);
+	for (int i = 0; i < 3; i++) {
+		o = unmap(0, 100);
+		if (!o) {
+			o = space_file(key(1), false)->segments;
+			segment_unlink(o);
+		}
+		assert_true(space_may_have_segments(key(1)));
+		segment_link(space_file(key(1), true), o);
+		assert_true(space_may_have_segments(key(1)));
+	}
+	give_lock_back_and_take_it();
+	assert_true(space_may_have_segments(key(1)));
+	segment_unlink(o);
+	segment_free(o);
+	space_file_put(space_file(key(1), false));
 }
 
 static void lock__not_twice_by_one_thread(void **state)
@@ -776,6 +866,10 @@ static const struct CMUnitTest tests[] = {
 	T(fd_moved__wherever_it_is),
 	T(set__needs_three_nodes_at_most),
 	T(set__no_memory),
+	T(may_have__only_what_is_staged),
+	T(may_have__what_is_expected),
+	T(may_have__what_goes_until_it_is_gone),
+	T(may_have__what_comes_back),
 	T(lock__not_twice_by_one_thread),
 	T(lock__no_signals_no_cancellation),
 	T(fork__child_is_told),
