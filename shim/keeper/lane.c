@@ -8,6 +8,7 @@
 
 #include "keeper/keeper.h"
 #include "keeper/outsiders.h"
+#include "keeper/thread.h"
 
 #define THREADS_MOST 4
 #define IDLE_SECONDS 10
@@ -80,14 +81,8 @@ static void *worker(void *arg)
 
 static void staff(struct lane *l)
 {
-	pthread_attr_t attr;
-	pthread_t thread;
-
-	pthread_attr_init(&attr);
-	pthread_attr_setdetachstate(&attr, PTHREAD_CREATE_DETACHED);
-	if (pthread_create(&thread, &attr, worker, l) == 0)
+	if (thread_start(NULL, worker, l) == 0)
 		l->threads++;
-	pthread_attr_destroy(&attr);
 }
 
 void lane_post(struct stage *s, struct job *j)

@@ -27,6 +27,7 @@
 #include "keeper/activation.h"
 #include "keeper/guarded.h"
 #include "keeper/outsiders.h"
+#include "keeper/thread.h"
 
 #define IDLE_EXIT_MS 10000
 
@@ -218,7 +219,7 @@ static void *nothing(void *arg)
 static int try_calls(void)
 {
 	pthread_t thread;
-	int err = pthread_create(&thread, NULL, nothing, NULL);
+	int err = thread_start(&thread, nothing, NULL);
 
 	if (!err)
 		err = pthread_join(thread, NULL);

@@ -4,6 +4,7 @@
 #include <sched.h>
 
 #include "common/util.h"
+#include "keeper/thread.h"
 
 unsigned parts_worth(uint64_t bytes, uint64_t least)
 {
@@ -37,7 +38,7 @@ int in_parts(void *of, int (*work)(struct part *), uint64_t first, uint64_t page
 		part[i].first = first + pages * i / n;
 		part[i].last = first + pages * (i + 1) / n;
 		part[i].started =
-			i > 0 && pthread_create(&part[i].thread, NULL, work_on, &part[i]) == 0;
+			i > 0 && thread_start(&part[i].thread, work_on, &part[i]) == 0;
 	}
 	for (i = 0; i < n; i++)
 		if (!part[i].started)

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /* links: shim/keeper/engine.c shim/keeper/digest.c shim/keeper/digest_avx2.c */
-/* links: shim/keeper/parts.c */
+/* links: shim/keeper/parts.c shim/keeper/thread.c */
 /*
  * The sync engine on a real file, with a segment made by hand. pwrite(), fdatasync() and
  * sync_file_range() are ours: they note what is written, and the first two fail when told to.

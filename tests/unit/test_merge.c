@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 /* links: shim/keeper/merge.c shim/keeper/outsiders.c shim/keeper/segment.c */
 /* links: shim/keeper/engine.c shim/keeper/digest.c shim/keeper/digest_avx2.c */
-/* links: shim/keeper/parts.c */
+/* links: shim/keeper/parts.c shim/keeper/thread.c */
 /*
  * What others write to a staged file, and how the keeper hears of it. fanotify_init() is ours:
  * it can be told to fail.
