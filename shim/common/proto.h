@@ -7,7 +7,7 @@
  * and MSG_COPIED, which has none.
  *
  *   HELLO    opens a conversation: interval (ms), budget (bytes), run (or 0)
- *   STAGE    + descriptor of the file, open for reading and writing: key, off, len
+ *   STAGE    + descriptor of the file, open for reading and writing: key, off, len, flags
  *            → id, the segment's memfd and its ledger. The segment is not in force yet.
  *   CLEAN    id, off, len: writes the file's dirty pages of a window around the segment
  *   COPIED   id, off, len: the memfd holds this part of what the file holds, from the beginning,
@@ -88,6 +88,10 @@ enum msg_type {
 /* Of SYNC: */
 #define SYNC_DURABLE	  1U /* on the device before the answer, not only in the file */
 #define SYNC_OTHERS	  2U /* the client has nothing of it: nothing staged is no error */
+/* Of STAGE and ATTACH: */
+#define FILE_AS_IS	  2U /* this description of the file will do if none can be opened */
+/* Of STAGE, with that one: */
+#define STAGE_OR_LEAVE	  4U /* the client can open one: who holds nothing makes way */
 /* Of JOIN: */
 #define JOIN_BREAK	  1U /* what is being filled takes too long: it is broken off */
 /* Of ATTACH: */

@@ -33,6 +33,37 @@ static int reopen(struct stage *s, int passed)
 	return 0;
 }
 
+/* A confinement that we have from the program which started us (Landlock) does not let us open
+ * the files of others; descriptors that are passed are not bound by it. Position and append
+ * mode are the description's: nothing here depends on the one, and with the other nothing could
+ * be written in its place. */
+static int take_as_it_is(struct stage *s, int passed)
+{
+	const int flags = fcntl(passed, F_GETFL);
+	int fd;
+
+	if (flags < 0 || (flags & O_ACCMODE) != O_RDWR ||
+	    flags & (O_PATH | O_APPEND | O_DIRECT))
+		return -EACCES;
+	fd = fcntl(passed, F_DUPFD_CLOEXEC, 0);
+	if (fd < 0)
+		return -errno;
+	stage_opened(s, fd);
+	return 0;
+}
+
+/* -ECONNRESET: it is another keeper that the client is to ask. */
+static int open_file(struct stage *s, int passed, uint32_t flags)
+{
+	int err = reopen(s, passed);
+
+	if ((err != -EACCES && err != -EPERM) || !(flags & FILE_AS_IS))
+		return err;
+	if (flags & STAGE_OR_LEAVE && make_way())
+		return -ECONNRESET;
+	return take_as_it_is(s, passed);
+}
+
 void stage_opened(struct stage *s, int fd)
 {
 	struct statfs sfs;
@@ -106,7 +137,7 @@ int do_stage(struct stage *s, struct job *j, struct segment **ret)
 	if (err) /* others could not know */
 		return refuse(m, err == -EFBIG ? REASON_FILE_SIZE : REASON_RENDEZVOUS, err);
 	clear_the_way(s, m->off, m->len, c);
-	err = s->fd >= 0 ? 0 : reopen(s, j->fd[0]);
+	err = s->fd >= 0 ? 0 : open_file(s, j->fd[0], m->flags);
 	if (err)
 		return refuse(m,
 			      err == -ESTALE			 ? REASON_CHANGED
@@ -123,7 +154,9 @@ int do_stage(struct stage *s, struct job *j, struct segment **ret)
 	if (mapped_elsewhere(s, m->off, m->len, j->from->pid))
 		return refuse(m, REASON_IN_USE, -EUSERS);
 	pthread_mutex_lock(&keeper.lock);
-	if (m->len > budget_left(c))
+	if (keeper.leaving && keeper.staged == 0) /* in a moment */
+		err = -ECONNRESET;
+	else if (m->len > budget_left(c))
 		err = refuse(m, REASON_BUDGET, -ENOMEM);
 	else
 		keeper.staged += m->len;
@@ -267,7 +300,7 @@ int do_attach(struct stage *s, struct job *j, int *ret_memfd)
 	struct msg *m = &j->m;
 	int err;
 
-	err = s->fd >= 0 ? 0 : reopen(s, j->fd[0]);
+	err = s->fd >= 0 ? 0 : open_file(s, j->fd[0], m->flags & FILE_AS_IS);
 	if (err)
 		return refuse(m, REASON_NO_DESCRIPTOR, err);
 	pthread_mutex_lock(&keeper.lock);

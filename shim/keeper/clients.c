@@ -92,6 +92,19 @@ bool should_leave(const struct msg *m)
 	return true;
 }
 
+/* One that may not open what its clients may is no better; which nobody can tell before they
+ * ask. Not while it holds anything, which might last: the client would wait for it. */
+bool make_way(void)
+{
+	bool leave;
+
+	pthread_mutex_lock(&keeper.lock);
+	leave = keeper.staged == 0;
+	keeper.leaving |= leave;
+	pthread_mutex_unlock(&keeper.lock);
+	return leave;
+}
+
 int hello(struct conversation *c, struct msg *m)
 {
 	struct client *k;

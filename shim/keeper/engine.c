@@ -59,13 +59,6 @@ static int file_size(const struct stage *s, uint64_t *ret)
 	return 0;
 }
 
-int file_write_out(int fd, uint64_t off, uint64_t len, unsigned how)
-{
-	if (sync_file_range(fd, (off_t)off, (off_t)len, how) == 0)
-		return 0;
-	return errno == ENOSYS || errno == EPERM ? 0 : -errno; /* a filter may deny it */
-}
-
 static int write_all(int fd, const unsigned char *from, uint64_t len, uint64_t at)
 {
 	uint64_t done = 0;
@@ -154,13 +147,22 @@ void engine_doubt(struct stage *s)
 static int begin_write_out(const struct batch *b)
 {
 	const uint64_t page = page_size(), first = b->page[0], last = b->page[b->n - 1] + 1;
-	int err;
 
-	err = file_write_out(b->g->stage->fd, b->g->off + first * page, (last - first) * page,
-			     SYNC_FILE_RANGE_WRITE);
-	if (err)
-		doubt(b->g, first, last);
-	return err;
+	if (sync_file_range(b->g->stage->fd, (off_t)(b->g->off + first * page),
+			    (off_t)((last - first) * page), SYNC_FILE_RANGE_WRITE) == 0 ||
+	    errno == ENOSYS || errno == EPERM) /* a filter may deny it */
+		return 0;
+	doubt(b->g, first, last);
+	return -errno;
+}
+
+/* A description that is the program's, too, for want of one of our own, may be in append mode
+ * by now. */
+static bool writes_in_place(const struct stage *s)
+{
+	const int flags = s->aside > 0 ? 0 : fcntl(s->fd, F_GETFL);
+
+	return flags < 0 || !(flags & (O_APPEND | O_DIRECT));
 }
 
 /* `more`: to come. */
@@ -170,6 +172,8 @@ static int write_batch(struct batch *b, bool more)
 
 	if (b->n == 0)
 		return 0;
+	if (!writes_in_place(b->g->stage))
+		return -EACCES;
 	board_begin_write(b->g->stage);
 	err = write_runs(b);
 	board_end_write(b->g->stage);
@@ -311,6 +315,14 @@ static void settle(struct segment *g, int err)
 	}
 }
 
+void engine_flushing(struct stage *s, bool flushing)
+{
+	struct segment *g;
+
+	LIST_FOREACH(g, &s->segments, link)
+		g->ledger->flushing = flushing;
+}
+
 /* The kernel may drop pages whose write-back failed, and says so once: what was written since
  * the last success is then written again; also by who comes after us, if we die over it.
  */
@@ -319,15 +331,13 @@ int engine_flush(struct stage *s)
 	struct segment *g;
 	int err;
 
-	LIST_FOREACH(g, &s->segments, link)
-		g->ledger->flushing = 1;
+	engine_flushing(s, true);
 	err = fdatasync(s->fd) < 0 ? -errno : 0;
 	s->unflushed = err != 0;
-	LIST_FOREACH(g, &s->segments, link) {
+	LIST_FOREACH(g, &s->segments, link)
 		if (g->state != SEGMENT_FILLING)
 			settle(g, err);
-		g->ledger->flushing = 0;
-	}
+	engine_flushing(s, false);
 	return err;
 }
 
@@ -339,7 +349,11 @@ void engine_write_again(struct segment *g)
 	const uint64_t page = page_size(), pages = segment_pages(g);
 	ssize_t n;
 
-	for (uint64_t p = 0; p < pages && page <= PAGE_MOST; p++) {
+	if (!writes_in_place(g->stage) || page > PAGE_MOST) {
+		doubt(g, 0, pages);
+		return;
+	}
+	for (uint64_t p = 0; p < pages; p++) {
 		const off_t at = (off_t)(g->off + p * page);
 
 		if (!(segment_flags(g)[p] & LEDGER_PENDING))

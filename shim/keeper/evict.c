@@ -52,19 +52,13 @@ static void *map_file(const struct segment *g, uint64_t off, uint64_t len)
  * written here may be what was synced to the file beside the segment. */
 static int write_out(const struct segment *g, void *map, const struct window *w)
 {
-	const unsigned all = SYNC_FILE_RANGE_WAIT_BEFORE | SYNC_FILE_RANGE_WRITE |
-			     SYNC_FILE_RANGE_WAIT_AFTER;
 	int err;
 
-	if (g->stage->overlay)
-		err = msync(map, w->len, MS_SYNC) < 0 ? -errno : 0;
-	else
-		err = sync_file_range(stage_aside(g->stage), (off_t)w->off, (off_t)w->len,
-				      all) < 0
-			      ? -errno
-			      : 0;
-	if (err)
-		engine_doubt(g->stage);
+	if (!g->stage->overlay)
+		return stage_write_out(g->stage, w->off, w->len);
+	stage_wait_begins(g->stage);
+	err = msync(map, w->len, MS_SYNC) < 0 ? -errno : 0;
+	stage_wait_ends(g->stage, err);
 	return err;
 }
 

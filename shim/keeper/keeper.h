@@ -97,7 +97,7 @@ struct stage {
 	struct inode_key key;
 	char name[256];
 	int fd;	   /* our own description of the file, or -1 while there is none yet */
-	int aside; /* another one, or 0: stage_aside() */
+	int aside; /* another one, or none (0, -1): stage_aside() */
 	bool overlay;
 	atomic_uint writes;   /* ours to the file, how many */
 	bool gently;	      /* nobody waits for this pass: it keeps to one processor */
@@ -179,9 +179,6 @@ void *xcalloc(size_t n, size_t size); /* never NULL: a keeper without memory wai
 struct stage *stage_find(struct inode_key key, bool create);
 void stage_drop_if_unused(struct stage *s);
 struct segment *segment_by_id(uint64_t id);
-/* For waiting until the file is written, other than by fdatasync(): who waits takes the error
- * off the description that it asks, and would not hear of it again. By the worker; -errno. */
-int stage_aside(struct stage *s);
 void stage_close(struct stage *s);
 
 bool stage_is_filling(const struct stage *s);
@@ -225,6 +222,14 @@ static inline uint8_t *segment_flags(const struct segment *g)
 	return (uint8_t *)(ledger_bases(g->ledger) + segment_pages(g));
 }
 
+/* aside.c: for waiting until the file is written, other than by fdatasync(): who waits takes
+ * the error off the description that it asks, and would not hear of it again. Where no second
+ * one can be had it is s->fd after all; who waits says when. By the worker. */
+int stage_aside(struct stage *s);
+void stage_wait_begins(struct stage *s); /* after stage_aside() */
+void stage_wait_ends(struct stage *s, int err);
+int stage_write_out(struct stage *s, uint64_t off, uint64_t len); /* and waits; -errno */
+
 /* segment.c: the segment's memory. -errno */
 int segment_create(struct stage *s, uint64_t off, uint64_t len, struct segment **ret);
 int segment_adopt(struct stage *s, const struct msg *m, int memfd, int ledger,
@@ -261,10 +266,9 @@ bool lanes_staffed(void);	      /* false: a queue has nobody to serve it, yet */
 int engine_sync(struct segment *g, uint64_t off, uint64_t len);
 int engine_flush(struct stage *s);  /* fdatasync, and what its failure means */
 void engine_doubt(struct stage *s); /* the device failed: as if the flush had said so */
+/* Around what may be told of a failed write-back: if we die over it, it is assumed. */
+void engine_flushing(struct stage *s, bool flushing);
 void engine_write_again(struct segment *g);
-/* sync_file_range(). An error may be told only here: of what was dropped with it engine_doubt()
- * is to know. */
-int file_write_out(int fd, uint64_t off, uint64_t len, unsigned how);
 void engine_record_bases(struct segment *g);
 void engine_record_bases_of(struct segment *g,
 			    const unsigned char *mem); /* instead of its own */
@@ -298,6 +302,7 @@ void request_pass(struct stage *s);
 int server_run(int listener, uint64_t idle_exit_ms);
 
 /* clients.c */
+bool make_way(void);			       /* no lock held; false: we hold something */
 void conversation_put(struct conversation *c); /* lock held */
 void answer(struct conversation *c, struct msg *m, const int *fds, size_t n);
 

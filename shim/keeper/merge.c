@@ -144,12 +144,7 @@ static void write_out(const struct merge *m, uint64_t p, uint64_t last)
 {
 	const size_t page = page_size();
 
-	struct stage *s = m->g->stage;
-
-	if (file_write_out(stage_aside(s), m->g->off + p * page, (last - p) * page,
-			   SYNC_FILE_RANGE_WAIT_BEFORE | SYNC_FILE_RANGE_WRITE |
-				   SYNC_FILE_RANGE_WAIT_AFTER) < 0)
-		engine_doubt(s);
+	(void)stage_write_out(m->g->stage, m->g->off + p * page, (last - p) * page);
 }
 
 /* Only what the page cache holds. */

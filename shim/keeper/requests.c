@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /* What clients ask for, done by the worker that has the stage. */
 #include <errno.h>
+#include <sys/socket.h>
 
 #include "keeper/guarded.h"
 #include "keeper/outsiders.h"
@@ -188,6 +189,10 @@ void request_run(struct stage *s, struct job *j)
 		g = in_force(s, m->id, NULL);
 		err = g ? do_release(s, j, g) : -ENOENT;
 		break;
+	}
+	if (m->type == MSG_STAGE && err == -ECONNRESET) { /* the end is the answer */
+		shutdown(j->from->fd, SHUT_RDWR);
+		return;
 	}
 	m->error = err;
 	if (err && (m->type == MSG_STAGE || m->type == MSG_COMMIT)) {

@@ -310,17 +310,6 @@ void segment_take_memory(struct segment *g, int fd, const unsigned char *mem)
 	g->replaced = true;
 }
 
-int stage_aside(struct stage *s)
-{
-	char path[64];
-
-	if (s->aside <= 0) {
-		snprintf(path, sizeof(path), "/proc/self/fd/%d", s->fd);
-		s->aside = open(path, O_RDWR | O_CLOEXEC | O_NOCTTY | O_NONBLOCK);
-	}
-	return s->aside < 0 ? -errno : s->aside;
-}
-
 void stage_close(struct stage *s)
 {
 	if (s->fd >= 0)

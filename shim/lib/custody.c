@@ -4,6 +4,7 @@
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <stdio.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/resource.h>
@@ -207,10 +208,25 @@ static int send_with(struct send_elsewhere *e, int fd)
 	return msg_send(e->sock, e->m, fds, e->n + 1);
 }
 
+static int open_anew(const struct custody *c)
+{
+	const int fd = c->fd >= 0 ? c->fd : open_elsewhere(c);
+	char path[64];
+	int own;
+
+	if (fd < 0 || !c->anew || (c->fd < 0 && c->lot < 0)) /* by name it is nobody's */
+		return fd;
+	snprintf(path, sizeof(path), "/proc/self/fd/%d", fd);
+	own = real.openat(AT_FDCWD, path, O_RDWR | O_NONBLOCK | O_NOCTTY | O_CLOEXEC, 0);
+	if (own < 0)
+		own = c->or_as_it_is ? fd : -errno;
+	return own;
+}
+
 static int send_elsewhere(void *arg)
 {
 	struct send_elsewhere *e = arg;
-	int fd = open_elsewhere(e->c);
+	int fd = open_anew(e->c);
 
 	return fd < 0 ? fd : send_with(e, fd);
 }
@@ -222,7 +238,9 @@ int custody_send_with(int sock, struct msg *m, const struct custody *c, const in
 
 	if (n > PROTO_ASKS - 1)
 		return -EINVAL;
-	return c->fd >= 0 ? send_with(&e, c->fd) : shadow_run(send_elsewhere, &e);
+	if (c->fd >= 0 && !c->anew)
+		return send_with(&e, c->fd);
+	return shadow_run(send_elsewhere, &e);
 }
 
 int custody_send(int sock, struct msg *m, void *arg)

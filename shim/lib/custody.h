@@ -7,6 +7,8 @@
 #ifndef PINSTAGE_CUSTODY_H
 #define PINSTAGE_CUSTODY_H
 
+#include <errno.h>
+
 #include "common/proto.h"
 #include "common/vmas.h"
 #include "lib/scratch.h"
@@ -23,6 +25,8 @@ struct custody {
 	const char *path; /* by name, */
 	bool named;	  /* by the program, that is: */
 	int dir;	  /* as it would be found from there */
+	bool anew; /* and then opens the file once more, for a description that is nobody's; */
+	bool or_as_it_is; /* or sends what it has, if it may not */
 };
 
 /* Finds a descriptor, open for reading and writing, of the file behind mapping v, and proves
@@ -37,6 +41,12 @@ int custody_send(int sock, struct msg *m, void *arg);
 /* The same with more descriptors behind it. */
 int custody_send_with(int sock, struct msg *m, const struct custody *c, const int *more,
 		      size_t n);
+
+/* Whether the keeper answered that it may not open the file. */
+static inline bool custody_denied(int err, enum reason why)
+{
+	return (err == -EACCES || err == -EPERM) && why == REASON_NO_DESCRIPTOR;
+}
 
 /* The program is about to close its descriptor of f: keep one in flight for as long as the file
  * is mapped (the mapping keeps the open file description alive anyway). Lock held. */

@@ -140,10 +140,40 @@ static void record_staged(struct exchange *x)
 		stage_release(orphans);
 }
 
+/* A keeper may be more confined than we are, by what confined the program that started it: one
+ * that is in nobody's use makes way for ours, another one takes a description of the file that
+ * we open for it. */
+static int ask_for_segment(struct msg *m, struct custody *c, int *fds, enum reason *ret_why)
+{
+	const struct msg request = *m;
+	bool lost;
+	uint32_t flags = 0;
+	int err, times = 0;
+
+	for (;;) {
+		*m = request;
+		m->flags = flags;
+		err = keeper_call_via(m, custody_send, c, fds, ret_why);
+		lost = err == -EPIPE || err == -ECONNRESET;
+		if (lost && times++ < 2 && recover(ret_why) == 0) {
+			flags &= ~STAGE_OR_LEAVE;
+		} else if (custody_denied(err, *ret_why) && !flags) {
+			c->anew = true;
+			flags = FILE_AS_IS | STAGE_OR_LEAVE;
+		} else {
+			break;
+		}
+	}
+	if (flags && err && !lost && *ret_why == REASON_KEEPER_LOST) /* nothing was sent */
+		*ret_why = REASON_NO_DESCRIPTOR;
+	c->anew = false;
+	return err;
+}
+
 int stage_open(struct exchange *x, struct custody *c)
 {
 	int fds[PROTO_FDS] = { -1, -1, -1 }, err;
-	struct msg m, request;
+	struct msg m;
 
 	msg_init(&m, MSG_STAGE);
 	m.key = c->key;
@@ -156,12 +186,7 @@ int stage_open(struct exchange *x, struct custody *c)
 		return exchange_fail(&x->why, REASON_NO_MEMORY, -ENOMEM);
 	x->s->off = x->off;
 	x->s->len = x->end - x->off;
-	request = m;
-	err = keeper_call_via(&m, custody_send, c, fds, &x->why);
-	if ((err == -EPIPE || err == -ECONNRESET) && recover(&x->why) == 0) {
-		m = request;
-		err = keeper_call_via(&m, custody_send, c, fds, &x->why);
-	}
+	err = ask_for_segment(&m, c, fds, &x->why);
 	x->s->memfd = ownfd_adopt(fds[0]);
 	x->s->ledger = ownfd_adopt(fds[1]);
 	if (!err && (x->s->memfd < 0 || x->s->ledger < 0))

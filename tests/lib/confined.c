@@ -10,11 +10,17 @@
  *   setuid      becomes nobody, for good
  *   chroot      into the working directory
  *   deny:NAME   from here on the system call NAME fails with EPERM (a seccomp filter)
- *   exec        becomes the program that follows, with what follows that
+ *   landlock:D  from here on the only files that it can open are those below the directory D
+ *               (or several, with colons between them), and the system's; exit status 77, and a
+ * reason, where the kernel has no Landlock wait        for a line, or the end, of its standard
+ * input exec        becomes the program that follows, with what follows that
  */
 #include <linux/filter.h>
 #include <linux/seccomp.h>
 #include <stddef.h>
+#if __has_include(<linux/landlock.h>)
+#include <linux/landlock.h>
+#endif
 #include <sys/prctl.h>
 #include <sys/syscall.h>
 
@@ -68,6 +74,50 @@ static void deny(const char *name)
 	must(prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &program, 0, 0), "seccomp");
 }
 
+#if __has_include(<linux/landlock.h>)
+static void allow(int rules, uint64_t access, const char *dir)
+{
+	struct landlock_path_beneath_attr beneath = { .allowed_access = access,
+						      .parent_fd = open(dir, O_PATH) };
+
+	if (beneath.parent_fd < 0)
+		return; /* not every system has each of them */
+	must((int)syscall(SYS_landlock_add_rule, rules, LANDLOCK_RULE_PATH_BENEATH, &beneath,
+			  0),
+	     dir);
+	close(beneath.parent_fd);
+}
+
+static void stay_below(char *dirs)
+{
+	static const char *const systems[] = { "/dev",	"/etc", "/lib", "/lib64",
+					       "/proc", "/run", "/sys", "/usr" };
+	const struct landlock_ruleset_attr attr = { .handled_access_fs =
+							    LANDLOCK_ACCESS_FS_READ_FILE |
+							    LANDLOCK_ACCESS_FS_WRITE_FILE };
+	const int rules = (int)syscall(SYS_landlock_create_ruleset, &attr, sizeof(attr), 0);
+
+	if (rules < 0) {
+		puts("cannot: this kernel has no Landlock");
+		exit(77);
+	}
+	for (size_t i = 0; i < ARRAY_SIZE(systems); i++)
+		allow(rules, attr.handled_access_fs, systems[i]);
+	for (dirs = strtok(dirs, ":"); dirs; dirs = strtok(NULL, ":"))
+		allow(rules, attr.handled_access_fs, dirs);
+	must(prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0), "no_new_privs");
+	must((int)syscall(SYS_landlock_restrict_self, rules, 0), "landlock_restrict_self");
+	close(rules);
+}
+#else
+static void stay_below(char *dirs)
+{
+	(void)dirs;
+	puts("cannot: this kernel has no Landlock that is known here");
+	exit(77);
+}
+#endif
+
 static void say(const char *what)
 {
 	puts(what);
@@ -104,6 +154,11 @@ int main(int argc, char **argv)
 			must(chroot("."), "chroot");
 		} else if (strncmp(argv[i], "deny:", 5) == 0) {
 			deny(argv[i] + 5);
+		} else if (strncmp(argv[i], "landlock:", 9) == 0) {
+			stay_below(argv[i] + 9);
+		} else if (strcmp(argv[i], "wait") == 0) {
+			while ((ret = getchar()) != EOF && ret != '\n')
+				;
 		} else if (strcmp(argv[i], "exec") == 0 && i + 1 < argc) {
 			must(execv(argv[i + 1], argv + i + 1), argv[i + 1]);
 		} else {

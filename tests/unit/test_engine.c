@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /* links: shim/keeper/engine.c shim/keeper/digest.c shim/keeper/digest_avx2.c */
-/* links: shim/keeper/parts.c shim/keeper/thread.c */
+/* links: shim/keeper/parts.c shim/keeper/thread.c shim/keeper/aside.c */
 /*
  * The sync engine on a real file, with a segment made by hand. pwrite(), fdatasync() and
  * sync_file_range() are ours: they note what is written, and the first two fail when told to.
@@ -796,6 +796,21 @@ static void sync__descriptor_cannot_write(void **state)
 	assert_memory_equal(in_file(1), page_of(1), page);
 }
 
+/* A description that is the program's, too: where it says, every write goes to the end. */
+static void sync__append_mode(void **state)
+{
+	(void)state;
+	begin(10, 0, 10);
+	change(1, 0xaa);
+	assert_int_equal(fcntl(t.stage.fd, F_SETFL, O_APPEND), 0);
+	assert_int_equal(sync_all(), -EACCES);
+	assert_int_equal(file_size(), 10 * page);
+	assert_int_equal(fcntl(t.stage.fd, F_SETFL, 0), 0);
+	assert_int_equal(sync_all(), 0);
+	assert_int_equal(file_size(), 10 * page);
+	assert_memory_equal(in_file(1), page_of(1), page);
+}
+
 static int file_size_limited(void *arg)
 {
 	const struct rlimit limit = { 5 * page, 5 * page };
@@ -889,6 +904,29 @@ static void flush__fails(void **state)
 	assert_int_equal(*flag(2), 0);
 	assert_int_equal(sync_all(), 0);
 	assert_int_equal(io.count, 1);
+}
+
+/* Who waits by the only description there is takes the error off it; and by any, may be the
+ * only one who is told. */
+static void flush__somebody_waited_and_was_told(void **state)
+{
+	(void)state;
+	begin(10, 0, 10);
+	change(2, 0xaa);
+	assert_int_equal(sync_all(), 0);
+	stage_wait_begins(&t.stage);
+	assert_int_equal(t.seg.ledger->flushing, 1);
+	stage_wait_ends(&t.stage, -EPERM); /* of a filter */
+	assert_false(t.stage.unflushed);
+	assert_int_equal(*flag(2), LEDGER_PENDING);
+	stage_wait_begins(&t.stage);
+	stage_wait_ends(&t.stage, -EIO);
+	assert_int_equal(t.seg.ledger->flushing, 0);
+	assert_true(t.stage.unflushed);
+	assert_int_equal(*flag(2), LEDGER_UNKNOWN);
+	stage_wait_begins(&t.stage);
+	stage_wait_ends(&t.stage, 0);
+	assert_true(t.stage.unflushed); /* only fdatasync() says that it is over */
 }
 
 static void flush__leaves_a_segment_that_is_filled(void **state)
@@ -1035,10 +1073,12 @@ static const struct CMUnitTest tests[] = {
 	T(sync__fails_half_way_and_memory_goes_back),
 	T(sync__keeper_dies_half_way_and_memory_goes_back),
 	T(sync__descriptor_cannot_write),
+	T(sync__append_mode),
 	T(sync__past_a_limit),
 	T(sync__ledger_is_scribbled_on),
 	T(flush__settles_what_was_written),
 	T(flush__fails),
+	T(flush__somebody_waited_and_was_told),
 	T(flush__leaves_a_segment_that_is_filled),
 	T(bases__recorded_anew),
 	T(random__ends_equal),

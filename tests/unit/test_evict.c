@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 /* links: shim/keeper/evict.c shim/keeper/segment.c */
 /* links: shim/keeper/engine.c shim/keeper/digest.c shim/keeper/digest_avx2.c */
-/* links: shim/keeper/parts.c shim/keeper/thread.c */
+/* links: shim/keeper/parts.c shim/keeper/thread.c shim/keeper/aside.c */
 /*
  * Eviction of what was copied, while something else still writes to the old pages: direct I/O
  * that was under way, whose page is dirty when it is done. That is a write() here, between the

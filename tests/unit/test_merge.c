@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 /* links: shim/keeper/merge.c shim/keeper/outsiders.c shim/keeper/segment.c */
 /* links: shim/keeper/engine.c shim/keeper/digest.c shim/keeper/digest_avx2.c */
-/* links: shim/keeper/parts.c shim/keeper/thread.c */
+/* links: shim/keeper/parts.c shim/keeper/thread.c shim/keeper/aside.c */
 /*
  * What others write to a staged file, and how the keeper hears of it. fanotify_init() is ours:
  * it can be told to fail.
@@ -33,9 +33,14 @@ int fanotify_init(unsigned flags, unsigned event_flags)
 	return (int)syscall(SYS_fanotify_init, flags, event_flags);
 }
 
+/* By a device that takes everything, at once. */
 void stage_flush_first(struct stage *s)
 {
-	(void)engine_flush(s);
+	struct segment *g;
+
+	LIST_FOREACH(g, &s->segments, link)
+		for (uint64_t p = 0; p < PAGES; p++)
+			segment_flags(g)[p] &= (uint8_t)~LEDGER_PENDING;
 }
 
 void board_begin_read(struct stage *s)
