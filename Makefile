@@ -102,10 +102,12 @@ $(call test_program,$(PRELOAD_SRC) $(TEST_TOOL_SRC) $(CRASH_SRC)): $(BUILD)/test
 	@mkdir -p $(@D)
 	$(call quiet,LD)$(CC) $(CFLAGS) $(LDFLAGS) -o $@ $^ -lcmocka -luring
 
-# The double of libibverbs, programs that are linked to it (verbs.c), and a plugin.
+# The double of libibverbs, programs that are linked to it (verbs.c), and a plugin; and one of the
+# system's random numbers.
 DOUBLE := $(BUILD)/tests/double/libibverbs.so.1
 PLUGIN := $(BUILD)/tests/double/plugin.so
-DOUBLE_OBJ := $(call objects,tests/double/libibverbs.c tests/double/plugin.c)
+NUMBERS := $(BUILD)/tests/double/numbers.so
+DOUBLE_OBJ := $(call objects,tests/double/libibverbs.c tests/double/plugin.c tests/double/numbers.c)
 $(DOUBLE_OBJ): SANITIZERS =
 $(DOUBLE_OBJ): CFLAGS += -fvisibility=default -fsemantic-interposition -fno-lto
 $(call objects,tests/preload/verbs.c): ALL_CPPFLAGS += -Itests/double
@@ -117,6 +119,10 @@ $(DOUBLE): $(call objects,tests/double/libibverbs.c) tests/double/libibverbs.map
 
 $(PLUGIN): $(call objects,tests/double/plugin.c) $(DOUBLE)
 	$(call quiet,LD)$(CC) $(CFLAGS) $(LDFLAGS) -shared -Wl,-rpath,'$$ORIGIN' -o $@ $^
+
+$(NUMBERS): $(call objects,tests/double/numbers.c)
+	@mkdir -p $(@D)
+	$(call quiet,LD)$(CC) $(CFLAGS) $(LDFLAGS) -shared -o $@ $<
 
 $(call test_program,tests/preload/verbs.c): $(DOUBLE)
 $(call test_program,tests/preload/verbs.c): LDFLAGS += -Wl,-rpath,'$$ORIGIN/../double'
@@ -171,7 +177,7 @@ $(EMPTY): Makefile
 	@mkdir -p $(@D)
 	$(call quiet,LD)$(CC) $(CFLAGS) $(LDFLAGS) -shared -o $@ -x c /dev/null
 
-TEST_PROGRAMS := $(call test_program,$(PRELOAD_SRC) $(TEST_TOOL_SRC) $(CRASH_SRC) $(LINKED_SRC)) $(PLUGIN) \
+TEST_PROGRAMS := $(call test_program,$(PRELOAD_SRC) $(TEST_TOOL_SRC) $(CRASH_SRC) $(LINKED_SRC)) $(PLUGIN) $(NUMBERS) \
 	$(MODEL) $(RDMA_PROGRAMS) $(BENCH)
 
 tests: all $(TEST_PROGRAMS)

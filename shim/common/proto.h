@@ -26,9 +26,9 @@
  *            → -ENOENT if nothing of it is staged here: then ATTACH
  *   WROTE    key, off, len: the program has written this to the file, and we to the memory:
  *            what file and memory agree on is not known there
- *   RETIRE   id: no mapping is left in the process: seal, carry the last changes, let go
+ *   RETIRE   id, key, off, len (of all of the segment): no mapping is left in the process: seal, carry the last changes, let go
  *            → where that is refused and the memory may be sealed, the one it goes on in
- *   RELEASE  id, flags: this process has no mapping of the segment any more → -EBUSY if it lives on,
+ *   RELEASE  id, key, off, len, flags: this process has no mapping of the segment any more → -EBUSY if it lives on,
  *            mapped by others or pinned
  *   ATTACH   key, off, len, flags + descriptor of the file, memfd, ledger: a segment that another
  *            keeper had, or that this process inherited → id, and where the memory is sealed

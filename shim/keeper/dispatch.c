@@ -88,9 +88,11 @@ static struct stage *stage_of(struct msg *m, int fd, int *ret_err)
 	case MSG_COPIED:
 	case MSG_COMMIT:
 	case MSG_ABORT:
+		g = segment_by_id(m->id);
+		return g ? g->stage : NULL;
 	case MSG_RETIRE:
 	case MSG_RELEASE:
-		g = segment_by_id(m->id);
+		g = segment_meant(m);
 		return g ? g->stage : NULL;
 	}
 	*ret_err = -EPROTO;

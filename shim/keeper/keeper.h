@@ -179,6 +179,7 @@ void *xcalloc(size_t n, size_t size); /* never NULL: a keeper without memory wai
 struct stage *stage_find(struct inode_key key, bool create);
 void stage_drop_if_unused(struct stage *s);
 struct segment *segment_by_id(uint64_t id);
+struct segment *segment_meant(const struct msg *m); /* by RETIRE or RELEASE, or NULL */
 void stage_close(struct stage *s);
 
 bool stage_is_filling(const struct stage *s);

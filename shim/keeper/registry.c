@@ -74,6 +74,18 @@ struct segment *segment_by_id(uint64_t id)
 	return NULL;
 }
 
+/* The number may be from an earlier keeper, and mean something else here; old libraries say
+ * nothing else. */
+struct segment *segment_meant(const struct msg *m)
+{
+	struct segment *g = segment_by_id(m->id);
+
+	if (g && m->len &&
+	    (inode_key_cmp(g->stage->key, m->key) || g->off != m->off || g->len != m->len))
+		g = NULL;
+	return g;
+}
+
 struct segment *segment_overlapping(struct stage *s, uint64_t off, uint64_t len)
 {
 	struct segment *g;

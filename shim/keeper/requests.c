@@ -111,13 +111,14 @@ static int do_wrote(struct stage *s, const struct msg *m)
 	return 0;
 }
 
-/* For a client, or for anybody: a client may have its number from an earlier keeper. */
-static struct segment *in_force(struct stage *s, uint64_t id, const struct client *c)
+/* For a client, or for anybody: a client may have its number from an earlier worker, a child
+ * from its parent. */
+static struct segment *in_force(struct stage *s, const struct msg *m, const struct client *c)
 {
 	struct segment *g;
 
 	pthread_mutex_lock(&keeper.lock);
-	g = segment_by_id(id);
+	g = segment_meant(m);
 	if (g &&
 	    (g->stage != s || g->state == SEGMENT_FILLING || (c && !segment_used_by(g, c))))
 		g = NULL;
@@ -180,13 +181,13 @@ void request_run(struct stage *s, struct job *j)
 		err = do_wrote(s, m);
 		break;
 	case MSG_RETIRE:
-		g = in_force(s, m->id, j->from->client);
+		g = in_force(s, m, j->from->client);
 		err = g ? do_retire(g, j, &memfd) : -ENOENT;
 		if (memfd >= 0)
 			fds[n++] = memfd;
 		break;
 	case MSG_RELEASE:
-		g = in_force(s, m->id, NULL);
+		g = in_force(s, m, NULL);
 		err = g ? do_release(s, j, g) : -ENOENT;
 		break;
 	}

@@ -221,8 +221,7 @@ void join_leave(struct file *f, bool visit)
 		next = s->next;
 		if (s->areas || !s->joined)
 			continue;
-		msg_init(&m, MSG_RELEASE);
-		m.id = s->id;
+		segment_message(&m, MSG_RELEASE, s);
 		m.flags = visit ? RELEASE_VISIT : 0;
 		/* If the keeper is gone, whoever shows it brings it to the next one. */
 		err = keeper_call(&m, NULL, 0, NULL, &why);

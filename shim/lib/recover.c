@@ -117,8 +117,7 @@ static int recover_idle(struct segment *s, enum reason *ret_why)
 	scratch_close(&scratch);
 	if (err || s->joined)
 		return err;
-	msg_init(&m, MSG_RELEASE);
-	m.id = s->id;
+	segment_message(&m, MSG_RELEASE, s);
 	err = keeper_call(&m, NULL, 0, NULL, ret_why);
 	return err == -EBUSY || err == -ENOENT ? 0 : err;
 }

@@ -9,6 +9,15 @@
 #include "lib/recover.h"
 #include "lib/stage.h"
 
+void segment_message(struct msg *m, enum msg_type type, const struct segment *s)
+{
+	msg_init(m, type);
+	m->id = s->id;
+	m->key = s->key;
+	m->off = s->off;
+	m->len = s->len;
+}
+
 static int tell(struct segment *s)
 {
 	enum reason why;
@@ -29,8 +38,7 @@ static int release(struct segment *s)
 	if (s->origin >= 0 && tell(s) < 0)
 		return -ENOTCONN;
 	for (int tries = 0; tries < 3; tries++) {
-		msg_init(&m, MSG_RELEASE);
-		m.id = s->id;
+		segment_message(&m, MSG_RELEASE, s);
 		err = keeper_call(&m, NULL, 0, NULL, &why);
 		if (err != -EPIPE && err != -ECONNRESET && err != -ENOENT)
 			break;

@@ -51,8 +51,7 @@ static int ask_to_retire(struct exchange *x)
 	int fds[PROTO_FDS] = { -1, -1, -1 }, err; /* the keeper may be gone before it answers */
 	struct msg m;
 
-	msg_init(&m, MSG_RETIRE);
-	m.id = x->s->id;
+	segment_message(&m, MSG_RETIRE, x->s);
 	err = keeper_ask(&m, fds, &x->why);
 	if (fds[0] >= 0)
 		segment_goes_on_in(x->s, fds[0]);

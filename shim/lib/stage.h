@@ -65,6 +65,10 @@ const char *stage_name_of(const struct segment *s, char *dst, size_t size);
 /* The protection of the mapping at addr, as for mprotect(2); -errno. */
 int stage_prot_at(uintptr_t addr);
 
+/* A message about all of s that the keeper has or had. By its number alone another keeper than
+ * the one that gave it may take it for a segment of somebody else. */
+void segment_message(struct msg *m, enum msg_type type, const struct segment *s);
+
 /* Tries again to let go of what is staged of f and shows nowhere. Lock held. */
 void stage_release_idle(struct file *f);
 

@@ -14,6 +14,7 @@
  *   f   calls fsync(), and prints `flushed` or its error
  *   y   calls syncfs() on the working directory, likewise
  *   u   unmaps all of it, and prints `unmapped`
+ *   c   goes on in a child, whose end is the program's, and prints `child`
  *   d   lets the device write all of it, and prints `received`
  *   b   stores something else into its first page by write(), in a thread that may have to
  *       wait, reads and writes `beside` in the working directory meanwhile, and prints `beside`
@@ -67,6 +68,18 @@ static const char *go_on_beside(int fd)
 	return "beside";
 }
 
+static void go_on_in_a_child(void)
+{
+	const pid_t child = fork();
+	int status;
+
+	if (child == 0)
+		return;
+	if (child < 0 || waitpid(child, &status, 0) < 0 || !WIFEXITED(status))
+		exit(2);
+	exit(WEXITSTATUS(status));
+}
+
 static void obey(char c, struct io_uring *ring, int fd, unsigned char *map, size_t size)
 {
 	const char *done = NULL;
@@ -86,6 +99,9 @@ static void obey(char c, struct io_uring *ring, int fd, unsigned char *map, size
 								   : "flushed";
 	} else if (c == 'u') {
 		done = munmap(map, size) < 0 ? strerror(errno) : "unmapped";
+	} else if (c == 'c') {
+		go_on_in_a_child();
+		done = "child";
 	} else if (c == 'd') {
 		read_fixed(ring, make_pipe_source(size, AGAIN), map, size, 0, 0);
 		done = "received";

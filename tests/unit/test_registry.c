@@ -175,6 +175,28 @@ static void segment__by_id(void **state)
 	assert_null(segment_by_id(UINT64_MAX));
 }
 
+/* Not what only has the number. */
+static void segment__meant(void **state)
+{
+	struct segment *a = add(stage_find(key, true), 1, 2);
+	struct msg m = { .key = key, .id = a->id, .off = a->off, .len = a->len };
+
+	(void)state;
+	assert_ptr_equal(segment_meant(&m), a);
+	m.key = neighbour;
+	assert_null(segment_meant(&m));
+	m.key = key;
+	m.off += page_size();
+	assert_null(segment_meant(&m));
+	m.off = a->off;
+	m.len += page_size();
+	assert_null(segment_meant(&m));
+	m = (struct msg){ .id = a->id }; /* nothing else is said */
+	assert_ptr_equal(segment_meant(&m), a);
+	m.id++;
+	assert_null(segment_meant(&m));
+}
+
 static void segment__overlapping(void **state)
 {
 	const uint64_t page = page_size();
@@ -243,6 +265,7 @@ static const struct CMUnitTest tests[] = {
 	cmocka_unit_test_teardown(last_word__when_it_is_due, nothing_left),
 	cmocka_unit_test_teardown(drop__only_when_unused, nothing_left),
 	cmocka_unit_test_teardown(segment__by_id, nothing_left),
+	cmocka_unit_test_teardown(segment__meant, nothing_left),
 	cmocka_unit_test_teardown(segment__overlapping, nothing_left),
 	cmocka_unit_test_teardown(use__once_per_client, nothing_left),
 	cmocka_unit_test_teardown(destroy__gives_everything_back, nothing_left),
