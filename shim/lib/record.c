@@ -12,7 +12,6 @@
 #include "lib/modules.h"
 #include "lib/mounts.h"
 #include "lib/sites.h"
-#include "lib/vmflags.h"
 #include "lib/who.h"
 
 #define TEXT_MOST   (2UL * LOG_LINE_MOST)
@@ -90,34 +89,32 @@ static void add_file(struct text *t, const struct record *r, struct scratch *scr
 	    *m.fs ? m.fs : "unknown", log_escape(point, sizeof(point), m.point));
 }
 
-struct standing {
-	struct vmflags flags;
-	char *buf;
-	unsigned found;
+struct details {
+	uintptr_t addr;
+	unsigned flags;
 };
 
-static int standing_each(const struct vma *v, const char *path, void *arg)
+static int details_each(const struct vma *v, const char *path, void *arg)
 {
-	struct standing *s = arg;
-	struct vma whole = *v;
+	struct details *d = arg;
 
 	(void)path;
-	(void)vmflags_find(&s->flags, &whole, s->buf, SCAN_BUFFER);
-	s->found = whole.flags;
+	if (v->end <= d->addr)
+		return 0;
+	d->flags = v->start <= d->addr ? v->flags : 0;
 	return 1;
 }
 
-/* After a staging the same holds for what stands there now. */
-static unsigned flags_of(const struct vma *v, struct scratch *scratch)
+/* What only smaps knows: it is long, and read for lines of the log alone. After a staging the
+ * same holds for what stands there now. */
+static unsigned details(const struct vma *v, struct scratch *scratch)
 {
+	struct details d = { .addr = v->start };
 	char *buf = scratch_get(scratch, SCAN_BUFFER);
-	char *text = scratch_get(scratch, VMFLAGS_TEXT);
-	struct standing s = { vmflags_begin(text), scratch_get(scratch, SCAN_BUFFER), 0 };
 
-	if (buf && s.buf && text)
-		(void)vmas_between(v->start, v->start + 1, buf, SCAN_BUFFER, standing_each, &s);
-	vmflags_end(&s.flags);
-	return v->flags | s.found;
+	if (buf)
+		(void)vmas_scan(VMAS_SMAPS, buf, SCAN_BUFFER, details_each, &d, NULL);
+	return v->flags | d.flags;
 }
 
 static void add_mapping(struct text *t, const struct vma *v, struct scratch *scratch)
@@ -128,7 +125,7 @@ static void add_mapping(struct text *t, const struct vma *v, struct scratch *scr
 	} more[] = { { VMA_LOCKED, ",locked" },
 		     { VMA_DONTFORK, ",dontfork" },
 		     { VMA_UFFD, ",userfaultfd" } };
-	const unsigned flags = flags_of(v, scratch);
+	const unsigned flags = details(v, scratch);
 
 	add(t, "mapping=%#lx-%#lx at=%lu flags=%c%c%c%c", v->start, v->end, v->off,
 	    v->flags & VMA_READ ? 'r' : '-', v->flags & VMA_WRITE ? 'w' : '-',

@@ -12,6 +12,7 @@
 #include "lib/native.h"
 #include "lib/ownfd.h"
 #include "lib/real.h"
+#include "lib/vmflags.h"
 
 static int file_cmp(const struct file *a, const struct file *b)
 {
@@ -110,10 +111,18 @@ bool space_is_ours(void)
 	return of == me || (unlikely(of == NOBODY) && adopt(me));
 }
 
+/* Where something of ours may stand for a moment, the program has to wait until it is gone. */
+static bool over_place(uintptr_t start, uintptr_t end)
+{
+	return start < VMFLAGS_PLACE + VMFLAGS_PAGES * page_size() && end > VMFLAGS_PLACE;
+}
+
 bool space_concerned(uintptr_t start, size_t len)
 {
+	const uintptr_t end = start + page_up(len);
+
 	return atomic_load_explicit(&space.tracked, memory_order_relaxed) != 0 &&
-	       areas_touched(&space.areas, start, start + page_up(len));
+	       (areas_touched(&space.areas, start, end) || over_place(start, end));
 }
 
 static unsigned slot_of(struct inode_key key)

@@ -16,6 +16,7 @@
 #include <string.h>
 #include <sys/ioctl.h>
 #include <sys/mman.h>
+#include <sys/prctl.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
@@ -30,8 +31,8 @@
 #endif
 
 #define OF_MAPS (VMA_READ | VMA_WRITE | VMA_EXEC | VMA_SHARED)
-#define LOWEST	(1UL << 20) /* above what may not be mapped, below where programs lie */
-#define AT_ONCE 512	    /* bytes, less than an entry */
+#define LOWEST	VMFLAGS_PLACE
+#define AT_ONCE 512 /* bytes, less than an entry */
 
 static int open_uffd(void)
 {
@@ -62,7 +63,7 @@ static int is_watched(int uffd, uintptr_t addr)
 
 static int map_lowest(char **ret)
 {
-	char *p = real.mmap((void *)LOWEST, 2 * page_size(), PROT_NONE,
+	char *p = real.mmap((void *)LOWEST, VMFLAGS_PAGES * page_size(), PROT_NONE,
 			    MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_FIXED_NOREPLACE,
 			    -1, 0);
 
@@ -71,7 +72,7 @@ static int map_lowest(char **ret)
 	*ret = p;
 	if (p == (char *)LOWEST)
 		return 0;
-	real.munmap(p, 2 * page_size()); /* a kernel that takes it for a hint */
+	real.munmap(p, VMFLAGS_PAGES * page_size()); /* a kernel that takes it for a hint */
 	return -EEXIST;
 }
 
@@ -150,6 +151,8 @@ int vmflags_add(struct vmflags *f, struct vma *v)
 
 	if (!(v->flags & VMA_SHARED)) /* mremap() would say so in the kernel's log */
 		return -EINVAL;
+	if (prctl(PR_GET_SECCOMP) != 0) /* which may end whoever asks for a userfaultfd */
+		return -EPERM;
 	if (f->uffd < 0)
 		f->uffd = open_uffd();
 	if (f->uffd < 0)
@@ -165,7 +168,7 @@ int vmflags_add(struct vmflags *f, struct vma *v)
 	err = map_again(v->start, low);
 	if (!err)
 		err = read_entry(f->text);
-	real.munmap(low, 2 * page_size());
+	real.munmap(low, VMFLAGS_PAGES * page_size());
 	if (!err)
 		err = parse_entry(f->text, &copy);
 	if (!err && !is_copy_of(&copy, v))
@@ -195,7 +198,7 @@ int vmflags_find(struct vmflags *f, struct vma *v, char *buf, size_t size)
 {
 	int err = vmflags_add(f, v);
 
-	if (err)
+	if (err || v->flags & VMA_UFFD) /* that is all that is known then */
 		err = vmas_scan(VMAS_SMAPS, buf, size, find_each, v, NULL);
 	return MIN(err, 0);
 }

@@ -8,7 +8,9 @@
 
 #include "common/vmas.h"
 
-#define VMFLAGS_TEXT (20UL * 1024) /* one entry of smaps: a path is escaped */
+#define VMFLAGS_PLACE (1UL << 20)   /* above what may not be mapped, below where programs lie */
+#define VMFLAGS_PAGES 2		    /* that are taken there for a moment, under the lock */
+#define VMFLAGS_TEXT  (20UL * 1024) /* one entry of smaps: a path is escaped */
 
 struct vmflags {
 	char *text; /* working space, VMFLAGS_TEXT bytes */
@@ -21,7 +23,7 @@ static inline struct vmflags vmflags_begin(char *text)
 }
 
 /* Adds it to what a line of maps says of a shared mapping, in the time that a handful of system
- * calls take. -errno: it cannot be had so, and smaps is to be read. */
+ * calls take. Lock held. -errno: it cannot be had so, and smaps is to be read. */
 int vmflags_add(struct vmflags *f, struct vma *v);
 
 /* The same, and reads smaps itself. `buf` is working space, as for vmas_scan(). -errno: smaps

@@ -473,6 +473,70 @@ static void track__before_registering(void **state)
 	end(&s);
 }
 
+#define LOW	 (1UL << 20) /* where the library has something for moments */
+#define LOW_SIZE (16 * KIB)
+
+static atomic_ulong low_lost;
+static atomic_bool low_stop;
+
+/* As emulators and some just-in-time compilers do. */
+static void *use_low_addresses(void *arg)
+{
+	const int exact = *(int *)arg;
+	unsigned char *low;
+
+	while (!low_stop) {
+		low = mmap((void *)LOW, LOW_SIZE, PROT_READ | PROT_WRITE,
+			   MAP_PRIVATE | MAP_ANONYMOUS | exact, -1, 0);
+		if (low != (void *)LOW) {
+			low_lost++;
+			continue;
+		}
+		for (volatile int i = 0; i < 3000; i++)
+			;
+		low_lost += madvise(low, LOW_SIZE, MADV_POPULATE_WRITE) != 0;
+		munmap(low, LOW_SIZE);
+		for (volatile int i = 0; i < 20000; i++)
+			;
+	}
+	return NULL;
+}
+
+static void low_addresses(int exact)
+{
+	const uint64_t until = now_ms() + 700;
+	pthread_t thread;
+	struct staged s;
+
+	open_data(&s, SIZE);
+	must_stage(stage(&s));
+	low_stop = false;
+	low_lost = 0;
+	assert_int_equal(pthread_create(&thread, NULL, use_low_addresses, &exact), 0);
+	while (now_ms() < until) {
+		assert_int_equal(io_uring_unregister_buffers(&s.ring), 0);
+		assert_int_equal(munmap(s.map, SIZE), 0);
+		s.map = map_file("data", SIZE);
+		assert_int_equal(stage(&s), 0);
+	}
+	low_stop = true;
+	pthread_join(thread, NULL);
+	assert_int_equal(low_lost, 0);
+	end(&s);
+}
+
+static void low_addresses__fixed(void **state)
+{
+	(void)state;
+	low_addresses(MAP_FIXED);
+}
+
+static void low_addresses__fixed_where_nothing_is(void **state)
+{
+	(void)state;
+	low_addresses(MAP_FIXED_NOREPLACE);
+}
+
 static void fork__before_staging(void **state)
 {
 	struct staged s;
@@ -748,6 +812,8 @@ int main(int argc, char **argv)
 		TEST(mprotect__before_registering),
 		TEST(mlock__survives),
 		TEST(track__before_registering),
+		TEST(low_addresses__fixed),
+		TEST(low_addresses__fixed_where_nothing_is),
 		TEST(fork__before_staging),
 		TEST(fork__ended_before_staging),
 		TEST(fork__after_staging),
