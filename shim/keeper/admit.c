@@ -265,7 +265,7 @@ static int admit_attached(struct stage *s, struct job *j, struct segment *before
 	err = segment_adopt(s, &j->m, j->fd[1], j->fd[2], &g);
 	if (err)
 		return refuse(&j->m, REASON_PROTOCOL, err);
-	if (!before)
+	if (!before || before->parted)
 		err = know_attached(g, j->fd[3]);
 	if (err) {
 		segment_free(g);

@@ -3,6 +3,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <sys/eventfd.h>
+#include <sys/mman.h>
 #include <unistd.h>
 
 #include "keeper/guarded.h"
@@ -53,12 +54,17 @@ int segment_reopen(struct segment *g)
 {
 	const bool superseded = segment_is_superseded(g);
 	const unsigned char *mem;
-	int fd, err = segment_share_ledger(g);
+	int fd, err = segment_copy_memory(g, &fd, &mem);
 
-	if (!err)
-		err = segment_copy_memory(g, &fd, &mem);
 	if (err)
 		return err;
+	err = segment_share_ledger(g);
+	if (err) {
+		munmap((void *)(uintptr_t)mem, g->len);
+		close(fd);
+		return err;
+	}
+	engine_mark_unwritten(g);
 	pthread_mutex_lock(&keeper.lock);
 	segment_take_memory(g, fd, mem);
 	g->state = SEGMENT_LIVE;

@@ -386,9 +386,21 @@ void engine_record_bases_of(struct segment *g, const unsigned char *mem)
 {
 	const uint64_t page = page_size(), pages = segment_pages(g);
 
-	for (uint64_t p = 0; p < pages; p++)
+	for (uint64_t p = 0; p < pages; p++) {
 		ledger_bases(g->ledger)[p] = digest_page(mem + p * page, page, g->ledger->seed);
-	memset(segment_flags(g), 0, pages);
+		segment_flags(g)[p] &= LEDGER_UNKNOWN | LEDGER_PENDING;
+	}
+}
+
+/* Whoever goes on from here with other memory sees in the ledger what the file has never had.
+ */
+void engine_mark_unwritten(struct segment *g)
+{
+	const uint64_t pages = segment_pages(g);
+
+	for (uint64_t p = 0; p < pages; p++)
+		if (!looks_clean(g, p, g->mem + p * page_size()))
+			segment_flags(g)[p] = LEDGER_UNKNOWN;
 }
 
 void engine_record_bases(struct segment *g)

@@ -191,6 +191,17 @@ static int adopt_patiently(struct stage *s, const struct vault_entry *e, struct 
 	return err;
 }
 
+static int never_to_be_written_patiently(struct segment *g)
+{
+	int err = never_to_be_written(g);
+
+	for (int tries = 0; err && tries < 500; tries++) {
+		pause_10ms();
+		err = never_to_be_written(g);
+	}
+	return err;
+}
+
 static bool adopt(struct vault_entry *e)
 {
 	struct stage *s = stage_find(e->m.key, true);
@@ -209,8 +220,9 @@ static bool adopt(struct vault_entry *e)
 	close(e->fd[VAULT_MEMORY]);
 	close(e->fd[VAULT_LEDGER]);
 	segment_admit(g, e->m.id, e->m.run, e->m.arg[0]);
-	while (segment_is_superseded(g) && never_to_be_written(g) < 0)
-		pause_10ms();
+	if (segment_is_superseded(g) && never_to_be_written_patiently(g) < 0)
+		engine_record_bases(
+			g); /* in the ledger of its successor, if that still comes */
 	segment_is_current(g);
 	return true;
 }

@@ -271,8 +271,9 @@ void engine_doubt(struct stage *s); /* the device failed: as if the flush had sa
 void engine_flushing(struct stage *s, bool flushing);
 void engine_write_again(struct segment *g);
 void engine_record_bases(struct segment *g);
-void engine_record_bases_of(struct segment *g,
-			    const unsigned char *mem); /* instead of its own */
+/* Those of other memory. What was not written, or not flushed, is so still. */
+void engine_record_bases_of(struct segment *g, const unsigned char *mem);
+void engine_mark_unwritten(struct segment *g);
 void engine_record_base(struct segment *g, uint64_t page);
 bool engine_forget_bases(struct segment *g, uint64_t off, uint64_t len, bool *ret_differs);
 

@@ -176,8 +176,8 @@ bool segment_is_superseded(const struct segment *g)
 
 int segment_part_ledger(struct segment *g)
 {
-	void *own = mmap(NULL, g->ledger_size, PROT_READ | PROT_WRITE, MAP_PRIVATE,
-			 g->ledger_fd, 0);
+	void *own = mmap(NULL, g->ledger_size, PROT_READ | PROT_WRITE,
+			 MAP_PRIVATE | MAP_NORESERVE, g->ledger_fd, 0);
 
 	if (own == MAP_FAILED)
 		return -errno;

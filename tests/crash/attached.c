@@ -2,6 +2,7 @@
 /*
  * attached late SOCKET FILE GUARDIAN
  * attached superseded SOCKET FILE GUARDIAN FILLER...
+ * attached copied SOCKET FILE GUARDIAN FILLER...
  *
  * Clients of the keeper hand in what they have when both of its processes were killed, one
  * after the other.
@@ -13,6 +14,9 @@
  * written, and was superseded, which the other one has. When there is room that stores NEW,
  * has it confirmed, and stores again what is in the first one's memory. The first one is the
  * first to be back: what the other has confirmed then has to be in FILE.
+ *
+ * copied: as before, but the other client never has anything confirmed, and is gone with the
+ * pair. The first one comes with a copy of its sealed memory, which is all that there is.
  *
  * Exit status 0 if that is so.
  */
@@ -183,6 +187,49 @@ static int superseded(char **argv)
 	return 0;
 }
 
+/* As the library makes one where no keeper is to be had. */
+static int copy_of(int memory)
+{
+	static unsigned char content[SIZE];
+	const int copy = memfd_create("pinstage:copy", MFD_CLOEXEC | MFD_ALLOW_SEALING);
+
+	must(copy < 0 || ftruncate(copy, SIZE) ? errno : 0, "memfd");
+	must(fcntl(copy, F_ADD_SEALS, F_SEAL_SHRINK | F_SEAL_GROW) ? errno : 0, "seals");
+	must(pread(memory, content, SIZE, 0) == SIZE ? 0 : EIO, "read");
+	must(pwrite(copy, content, SIZE, 0) == SIZE ? 0 : EIO, "copy");
+	return copy;
+}
+
+static int copied(char **argv)
+{
+	int sealed[PROTO_FDS] = { -1, -1, -1 }, last[PROTO_FDS] = { -1, -1, -1 };
+	static unsigned char content[SIZE];
+	int one, two;
+	pid_t worker;
+	uint64_t id;
+
+	leave_sealed(sealed);
+	two = become(2, &worker);
+	must(client_take(two, MSG_JOIN, &file, &id, last), "JOIN");
+	kill_pair(worker, argv[0]);
+	close(two);
+	close(last[0]);
+	for (char **filler = argv + 1; *filler; filler++)
+		must(unlink(*filler) ? errno : 0, "unlink");
+	must(syncfs(file.fd) ? errno : 0, "syncfs");
+	sealed[2] = sealed[0];
+	sealed[0] = copy_of(sealed[2]);
+	one = become(1, &worker);
+	must(client_take(one, MSG_ATTACH, &file, &id, sealed), "ATTACH");
+	sync_file(one);
+	must(pread(file.fd, content, SIZE, 0) == SIZE ? 0 : errno, "read");
+	if (differs(content, SIZE, 0, OLD) >= 0) {
+		puts("what a client that lives had stored is not in the file");
+		return 1;
+	}
+	return 0;
+}
+
 int main(int argc, char **argv)
 {
 	if (argc < 5)
@@ -190,5 +237,7 @@ int main(int argc, char **argv)
 	keeper = argv[2];
 	must(client_open(&file, argv[3]), argv[3]);
 	file.size = SIZE;
-	return strcmp(argv[1], "late") ? superseded(argv + 4) : late(argv + 4);
+	if (!strcmp(argv[1], "late"))
+		return late(argv + 4);
+	return strcmp(argv[1], "copied") ? superseded(argv + 4) : copied(argv + 4);
 }
