@@ -24,6 +24,7 @@
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
+#include <sys/uio.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -232,14 +233,25 @@ static ssize_t evict(const struct eviction *e)
 	return err ? -err : look(e);
 }
 
-static int copy_again(struct segment *g, uint64_t p, unsigned char *page)
+/* By way of the mapping: on xfs a read() waits for a write() under way, which may itself wait,
+ * for whoever is behind the curtain. Not by looking through it, for the file may be cut. */
+static ssize_t read_page(const struct segment *g, const char *map, uint64_t p, void *page)
 {
 	const size_t size = page_size();
-	ssize_t n;
+	struct iovec to = { page, size }, from = { (void *)(uintptr_t)(map + p * size), size };
+
+	if (process_vm_readv(getpid(), &to, 1, &from, 1, 0) == (ssize_t)size)
+		return (ssize_t)size;
+	return pread(g->stage->fd, page, size, (off_t)(g->off + p * size));
+}
+
+/* `map` is of the segment. */
+static int copy_again(struct segment *g, const char *map, uint64_t p, unsigned char *page)
+{
+	const size_t size = page_size();
 
 	memset(page, 0, size);
-	n = pread(g->stage->fd, page, size, (off_t)(g->off + p * size));
-	if (n < 0)
+	if (read_page(g, map, p, page) < 0)
 		return -errno;
 	if (!memcmp(g->mem + p * size, page, size))
 		return 0;
@@ -304,7 +316,7 @@ static int wait_until_evicted(struct eviction *e)
 	return (int)e->left;
 }
 
-static int copy_what_stayed(struct segment *g)
+static int copy_what_stayed(struct segment *g, const char *map)
 {
 	const uint64_t pages = segment_pages(g);
 	cleanup_free unsigned char *page = xcalloc(1, page_size());
@@ -313,7 +325,7 @@ static int copy_what_stayed(struct segment *g)
 	for (uint64_t p = 0; p < pages && !err; p++) {
 		if (!g->stayed[p])
 			continue;
-		err = copy_again(g, p, page);
+		err = copy_again(g, map, p, page);
 		engine_record_base(g, p);
 	}
 	return err;
@@ -361,9 +373,9 @@ int evict_commit(struct segment *g, const struct window *w)
 	begin(g);
 	evict_and_record(&e);
 	err = wait_until_evicted(&e);
-	munmap(e.map, w->len);
 	if (!err)
-		err = copy_what_stayed(g);
+		err = copy_what_stayed(g, e.map + (g->off - w->off));
+	munmap(e.map, w->len);
 	if (!err) {
 		free(g->stayed);
 		g->stayed = NULL;
