@@ -24,6 +24,7 @@
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 #include <sys/uio.h>
 #include <time.h>
 #include <unistd.h>
@@ -34,6 +35,10 @@
 
 #ifndef MADV_POPULATE_READ
 #define MADV_POPULATE_READ 22 /* Linux 5.14 */
+#endif
+
+#ifndef SYS_cachestat
+#define SYS_cachestat 451 /* Linux 6.5 */
 #endif
 
 #define PART_BYTES    (4UL << 20) /* what is worth a thread */
@@ -331,6 +336,23 @@ static int copy_what_stayed(struct segment *g, const char *map)
 	return err;
 }
 
+/* Whether something has arrived in these pages that is not on the device yet. */
+static bool may_be_dirty(const struct segment *g, uint64_t first, uint64_t last)
+{
+	const uint64_t page = page_size();
+	const struct {
+		uint64_t off, len;
+	} range = { g->off + first * page, (last - first) * page };
+	struct {
+		uint64_t cache, dirty, writeback, evicted, evicted_lately;
+	} is = { 0 };
+
+	/* The pages are another inode's there; or a kernel before 6.5. */
+	if (g->stage->overlay || syscall(SYS_cachestat, g->stage->fd, &range, &is, 0) < 0)
+		return true;
+	return is.dirty || is.writeback;
+}
+
 /* While the rest is still copied. What stays at the end may be of a folio that reaches into the
  * next part, and goes with that. */
 void evict_copied(struct segment *g, uint64_t off, uint64_t len)
@@ -338,7 +360,7 @@ void evict_copied(struct segment *g, uint64_t off, uint64_t len)
 	const uint64_t page = page_size(), first = g->recorded;
 	const uint64_t at = g->off + first * page;
 	cleanup_free unsigned char *now = NULL;
-	uint64_t pages;
+	uint64_t pages, end;
 	char *map;
 
 	if (off % page || len % page || off < g->off || off > at ||
@@ -352,12 +374,17 @@ void evict_copied(struct segment *g, uint64_t off, uint64_t len)
 	now = xcalloc(pages, 1);
 	if (page_out(map, pages, now, around()) < 0)
 		memset(now, 1, pages);
-	for (uint64_t p = 0; p < pages; p++)
-		g->stayed[first + p] |= now[p] & 1;
+	end = pages;
 	while (pages && now[pages - 1] & 1)
 		pages--;
-	for (uint64_t p = 0; p < pages; p++)
+	/* Of a folio that goes with the next part, unless it came to be dirty: somebody may
+	 * clean it before that. */
+	if (may_be_dirty(g, first + pages, first + end))
+		memset(g->stayed + first + pages, 1, end - pages);
+	for (uint64_t p = 0; p < pages; p++) {
+		g->stayed[first + p] |= now[p] & 1;
 		engine_record_base(g, first + p);
+	}
 	munmap(map, off + len - at);
 	g->recorded = first + pages;
 }
