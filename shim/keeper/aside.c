@@ -22,14 +22,16 @@ int stage_aside(struct stage *s)
  * says nothing. */
 void stage_wait_begins(struct stage *s)
 {
-	engine_flushing(s, true);
+	if (s->aside <= 0)
+		engine_flushing(s, true);
 }
 
 void stage_wait_ends(struct stage *s, int err)
 {
-	if (err && err != -ENOSYS && err != -EPERM) /* a filter may deny it */
+	if (err && !wait_denied(err))
 		engine_doubt(s);
-	engine_flushing(s, false);
+	if (s->aside <= 0)
+		engine_flushing(s, false);
 }
 
 int stage_write_out(struct stage *s, uint64_t off, uint64_t len)

@@ -8,6 +8,7 @@
 #ifndef PINSTAGE_KEEPER_H
 #define PINSTAGE_KEEPER_H
 
+#include <errno.h>
 #include <pthread.h>
 #include <stdatomic.h>
 #include <stdbool.h>
@@ -229,6 +230,10 @@ static inline uint8_t *segment_flags(const struct segment *g)
 int stage_aside(struct stage *s);
 void stage_wait_begins(struct stage *s); /* after stage_aside() */
 void stage_wait_ends(struct stage *s, int err);
+static inline bool wait_denied(int err) /* by a filter (seccomp) */
+{
+	return err == -ENOSYS || err == -EPERM;
+}
 int stage_write_out(struct stage *s, uint64_t off, uint64_t len); /* and waits; -errno */
 
 /* segment.c: the segment's memory. -errno */
@@ -284,8 +289,10 @@ struct window { /* of the file, covers the segment; page-aligned */
 };
 int evict_clean(struct segment *g, const struct window *w);
 void evict_before_flush(struct segment *g);
-int stage_flush(struct stage *s);	 /* passes.c: engine_flush(), with that before */
-void stage_flush_first(struct stage *s); /* to hear what has failed so far */
+/* passes.c: what has failed so far, for engine_doubt(), without waiting for what is yet to be
+ * written */
+void stage_hear(struct stage *s);
+int stage_flush(struct stage *s); /* passes.c: engine_flush(), with that before */
 void evict_copied(struct segment *g, uint64_t off, uint64_t len);
 int evict_commit(struct segment *g, const struct window *w);
 

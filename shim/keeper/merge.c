@@ -21,7 +21,6 @@ struct merge {
 	unsigned char *file; /* CHUNK bytes */
 	unsigned char *old;  /* a page */
 	bool write_out;	     /* first: the file's times say that somebody stores to it */
-	bool flushed;	     /* since something of the file was read */
 	uint64_t conflicts, first_conflict;
 };
 
@@ -65,17 +64,14 @@ static bool exchange_words(struct segment *g, uint64_t p, const unsigned char *o
 }
 
 /* What we wrote, and the device did not take, the kernel may have dropped: the file reads what
- * was there before then, which is nobody's change. The flush says so, after the file was read.
- */
-static bool may_be_dropped(struct merge *m, uint64_t p)
+ * was there before then, which is nobody's change. Asked after the file was read. */
+static bool was_dropped(struct segment *g, uint64_t p)
 {
-	const uint8_t *flags = segment_flags(m->g);
+	const uint8_t *flags = segment_flags(g);
 
-	if (flags[p] & LEDGER_PENDING && !m->flushed) {
-		m->flushed = true;
-		stage_flush_first(m->g->stage);
-	}
-	return flags[p] & (LEDGER_PENDING | LEDGER_UNKNOWN);
+	if (flags[p] & LEDGER_PENDING)
+		stage_hear(g->stage);
+	return flags[p] & LEDGER_UNKNOWN;
 }
 
 /* `n` bytes of the file's page p differ from memory. `file` has room for a page. */
@@ -92,7 +88,7 @@ static void merge_page(struct merge *m, uint64_t p, unsigned char *file, size_t 
 	memcpy(m->old, g->mem + p * page, page);
 	now = digest_page(m->old, page, seed);
 	if (now.lo == base->lo && now.hi == base->hi) {
-		if (may_be_dropped(m, p))
+		if (was_dropped(g, p))
 			return;
 		/* Behind the end of the file memory has what the program stored there. */
 		memcpy(file + n, m->old + n, page - n);

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /* Carrying a stage's changes to its file, when asked and in the background. */
 #include <errno.h>
+#include <fcntl.h>
 #include <string.h>
 #include <time.h>
 
@@ -90,11 +91,30 @@ int stage_flush(struct stage *s)
 	return engine_flush(s);
 }
 
-/* What is written from here on has to be flushed all the same. */
-void stage_flush_first(struct stage *s)
+/* By a wait for what is far behind the end. It takes a moment: if we are killed in it, the next
+ * one has to doubt what is pending, which others may have changed. */
+static int hear(struct stage *s)
+{
+	int err;
+
+	engine_flushing(s, true);
+	err = sync_file_range(s->fd, (off_t)1 << 60, 1, SYNC_FILE_RANGE_WAIT_BEFORE) < 0
+		      ? -errno
+		      : 0;
+	if (err && !wait_denied(err))
+		engine_doubt(s);
+	engine_flushing(s, false);
+	return err;
+}
+
+void stage_hear(struct stage *s)
 {
 	const bool unflushed = s->unflushed;
 
+	if (!s->overlay && !wait_denied(hear(s)))
+		return;
+	/* The errors are another inode's there. What is written after this has to be flushed
+	 * all the same. */
 	(void)stage_flush(s);
 	s->unflushed |= unflushed;
 }
@@ -116,7 +136,7 @@ int sync_stage(struct stage *s, uint64_t off, uint64_t len, bool durable)
 		return -ENOENT; /* what there was has been let go of */
 	outsiders_before(s);
 	if (s->unflushed) /* what the file reads may be what was there before */
-		stage_flush_first(s);
+		stage_hear(s);
 	merge(s, off, len);
 	s->to_flush = durable;
 	LIST_FOREACH(g, &s->segments, link) {
