@@ -150,7 +150,7 @@ static int begin_write_out(const struct batch *b)
 
 	if (sync_file_range(b->g->stage->fd, (off_t)(b->g->off + first * page),
 			    (off_t)((last - first) * page), SYNC_FILE_RANGE_WRITE) == 0 ||
-	    errno == ENOSYS || errno == EPERM) /* a filter may deny it */
+	    wait_denied(-errno))
 		return 0;
 	doubt(b->g, first, last);
 	return -errno;

@@ -28,7 +28,6 @@ static inline uint64_t pace(uint64_t interval, struct effort e, bool changed)
 	const uint64_t most = changed ? PACE_MOST_MS : PACE_IDLE_MS;
 	const uint64_t busy = MIN(e.busy_us * (changed ? 4 : 100) / 1000, most);
 	const uint64_t took = MIN(e.took_ms * 4, (uint64_t)PACE_MOST_MS);
-
 	const uint64_t pause = MAX(busy, took);
 
 	return MAX(interval, pause);

@@ -155,10 +155,28 @@ static void leave_sealed(int ret_fds[PROTO_FDS])
 	close(sock);
 }
 
+static void make_room(char **fillers)
+{
+	while (*fillers)
+		must(unlink(*fillers++) ? errno : 0, "unlink");
+	must(syncfs(file.fd) ? errno : 0, "syncfs");
+}
+
+/* What the program ends with. */
+static int confirmed_in_file(const char *otherwise)
+{
+	static unsigned char content[SIZE];
+
+	must(pread(file.fd, content, SIZE, 0) == SIZE ? 0 : errno, "read");
+	if (differs(content, SIZE, 0, OLD) < 0)
+		return 0;
+	puts(otherwise);
+	return 1;
+}
+
 static int superseded(char **argv)
 {
 	int sealed[PROTO_FDS] = { -1, -1, -1 }, last[PROTO_FDS] = { -1, -1, -1 };
-	static unsigned char content[SIZE];
 	int one, two;
 	pid_t worker;
 	uint64_t id;
@@ -167,9 +185,7 @@ static int superseded(char **argv)
 	two = become(2, &worker);
 	must(client_take(two, MSG_JOIN, &file, &id, last), "JOIN");
 	put(last[0], 0, SIZE, NEW);
-	for (char **filler = argv + 1; *filler; filler++)
-		must(unlink(*filler) ? errno : 0, "unlink");
-	must(syncfs(file.fd) ? errno : 0, "syncfs");
+	make_room(argv + 1);
 	sync_file(two);
 	put(last[0], 0, SIZE, OLD);
 	kill_pair(worker, argv[0]);
@@ -179,31 +195,20 @@ static int superseded(char **argv)
 	two = become(2, &worker);
 	must(client_take(two, MSG_ATTACH, &file, &id, last), "the other ATTACH");
 	sync_file(two);
-	must(pread(file.fd, content, SIZE, 0) == SIZE ? 0 : errno, "read");
-	if (differs(content, SIZE, 0, OLD) >= 0) {
-		puts("what was confirmed is not in the file");
-		return 1;
-	}
-	return 0;
+	return confirmed_in_file("what was confirmed is not in the file");
 }
 
-/* As the library makes one where no keeper is to be had. */
 static int copy_of(int memory)
 {
-	static unsigned char content[SIZE];
-	const int copy = memfd_create("pinstage:copy", MFD_CLOEXEC | MFD_ALLOW_SEALING);
+	const int copy = client_copy_of(memory, SIZE);
 
-	must(copy < 0 || ftruncate(copy, SIZE) ? errno : 0, "memfd");
-	must(fcntl(copy, F_ADD_SEALS, F_SEAL_SHRINK | F_SEAL_GROW) ? errno : 0, "seals");
-	must(pread(memory, content, SIZE, 0) == SIZE ? 0 : EIO, "read");
-	must(pwrite(copy, content, SIZE, 0) == SIZE ? 0 : EIO, "copy");
+	must(copy < 0 ? errno : 0, "copy");
 	return copy;
 }
 
 static int copied(char **argv)
 {
 	int sealed[PROTO_FDS] = { -1, -1, -1 }, last[PROTO_FDS] = { -1, -1, -1 };
-	static unsigned char content[SIZE];
 	int one, two;
 	pid_t worker;
 	uint64_t id;
@@ -214,20 +219,13 @@ static int copied(char **argv)
 	kill_pair(worker, argv[0]);
 	close(two);
 	close(last[0]);
-	for (char **filler = argv + 1; *filler; filler++)
-		must(unlink(*filler) ? errno : 0, "unlink");
-	must(syncfs(file.fd) ? errno : 0, "syncfs");
+	make_room(argv + 1);
 	sealed[2] = sealed[0];
 	sealed[0] = copy_of(sealed[2]);
 	one = become(1, &worker);
 	must(client_take(one, MSG_ATTACH, &file, &id, sealed), "ATTACH");
 	sync_file(one);
-	must(pread(file.fd, content, SIZE, 0) == SIZE ? 0 : errno, "read");
-	if (differs(content, SIZE, 0, OLD) >= 0) {
-		puts("what a client that lives had stored is not in the file");
-		return 1;
-	}
-	return 0;
+	return confirmed_in_file("what a client that lives had stored is not in the file");
 }
 
 int main(int argc, char **argv)

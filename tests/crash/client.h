@@ -178,4 +178,20 @@ static inline int client_put_in_force(int sock, const struct client_file *f, uin
 	return err ? err : client_say(sock, MSG_COMMIT, f, id);
 }
 
+/* As the library makes one where no keeper is to be had; -1 and errno. */
+static inline int client_copy_of(int memory, size_t size)
+{
+	const int copy = memfd_create("pinstage:copy", MFD_CLOEXEC | MFD_ALLOW_SEALING);
+	char page[4096];
+
+	if (copy < 0 || ftruncate(copy, (off_t)size) < 0 ||
+	    fcntl(copy, F_ADD_SEALS, F_SEAL_SHRINK | F_SEAL_GROW) < 0)
+		return -1;
+	for (size_t at = 0; at < size; at += sizeof(page))
+		if (pread(memory, page, sizeof(page), (off_t)at) != (ssize_t)sizeof(page) ||
+		    pwrite(copy, page, sizeof(page), (off_t)at) != (ssize_t)sizeof(page))
+			return -1;
+	return copy;
+}
+
 #endif
