@@ -159,6 +159,8 @@ int vmas_shared(const char *from, char *buf, size_t size,
 		return -errno;
 	err = ask_each(fd, &rest, ONLY_SHARED | ONLY_OF_FILES, buf, size, &refused);
 	sys_close(fd);
+	if (err == -ESRCH && refused) /* a thread of the kernel, or a process that has ended */
+		return 0;
 	if (refused)
 		err = vmas_scan(from, buf, size, shared_each, &rest, NULL);
 	return err;

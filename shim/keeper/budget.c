@@ -5,6 +5,7 @@
 #include <stdbool.h>
 #include <stdio.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "keeper/keeper.h"
 
@@ -49,12 +50,21 @@ static uint64_t cached_in_group(const char *dir)
 	return has_total ? total : here;
 }
 
+/* No limit is as good as this one, of which a quarter is more than the machine has: version 1
+ * has a number for none, and what a group uses is long to ask. */
+static bool is_no_limit(uint64_t most)
+{
+	const uint64_t ram = (uint64_t)sysconf(_SC_PHYS_PAGES) * page_size();
+
+	return most / 16 > ram;
+}
+
 /* What is left in one group: limit less use, or all if it has no limit. */
 static uint64_t left_in_group(const char *dir, const char *limit, const char *use)
 {
 	uint64_t most, used = 0, cached;
 
-	if (!read_number(dir, limit, &most))
+	if (!read_number(dir, limit, &most) || is_no_limit(most))
 		return UINT64_MAX;
 	(void)read_number(dir, use, &used);
 	cached = cached_in_group(dir);

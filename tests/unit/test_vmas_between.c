@@ -9,6 +9,7 @@
 #include <sys/prctl.h>
 #include <sys/syscall.h>
 #include <sys/utsname.h>
+#include <sys/wait.h>
 
 #include "common/util.h"
 #include "common/vmas.h"
@@ -200,6 +201,25 @@ static void ranges(void)
 	assert_int_equal(open_fds(), fds);
 }
 
+/* It has no mappings any more, whichever way that is asked. */
+static void shared__of_a_process_that_has_ended(void **state)
+{
+	const pid_t child = fork();
+	siginfo_t info;
+	char maps[64];
+
+	(void)state;
+	if (child == 0)
+		_exit(0);
+	assert_true(child > 0);
+	assert_int_equal(waitid(P_PID, (id_t)child, &info, WEXITED | WNOWAIT), 0);
+	snprintf(maps, sizeof(maps), "/proc/%d/maps", (int)child);
+	got.n = 0;
+	assert_int_equal(vmas_shared(maps, buf, sizeof(buf), add, &got), 0);
+	assert_int_equal(got.n, 0);
+	assert_int_equal(waitpid(child, NULL, 0), child);
+}
+
 /* What the kernel says to PROCMAP_QUERY: EINVAL if it knows it, for nothing is asked. */
 static int query_errno(void)
 {
@@ -273,6 +293,7 @@ static void between__line_end_in_a_name(void **state)
 static const struct CMUnitTest tests[] = {
 	cmocka_unit_test(between__what_maps_says),
 	cmocka_unit_test(between__line_end_in_a_name),
+	cmocka_unit_test(shared__of_a_process_that_has_ended),
 	cmocka_unit_test(between__kernel_cannot_say),
 };
 
