@@ -42,21 +42,33 @@ function short(x) {
 	return x >= 100 ? sprintf("%.0f", x) : x >= 1 ? sprintf("%.2f", x) : sprintf("%.4f", x)
 }
 
+# What a bound allows besides the quotient, "+ scan" or "+ 3 trips": so many times the median of that
+# question's first variant in the same run; -1: there is none.
+function besides(bound,    part, name) {
+	if (!match(bound, /\+ [0-9]* ?[a-z]+$/))
+		return 0
+	split(substr(bound, RSTART + 2), part, " ")
+	name = part[2] == "" ? part[1] : part[2]
+	name = name ~ /^trip/ ? "trip" SUBSEP "keeper" : name SUBSEP "staged"
+	return name in values ? median(name) * (part[2] == "" ? 1 : part[1]) : -1
+}
+
 function holds(bound, quotient, added, value, reference,    limit) {
 	limit = bound
+	sub(/ x \+.*/, "", limit)
 	gsub(/[^0-9.]/, "", limit)
 	if (bound ~ /^\+/)
 		return added <= limit + 0
 	if (bound ~ /abs/)
 		return value <= limit + 0
-	if (bound ~ /\+ scan$/)
-		return value <= limit * reference + median(scan)
+	if (bound ~ / x \+/)
+		return value <= limit * reference + besides(bound)
 	return bound ~ /^>/ ? quotient >= limit + 0 : quotient <= limit + 0
 }
 
 # A row of both; numbers that are not there are null.
 function row(q, var, ref, bound, left, right, shown, verdict, m, r, x, added, met) {
-	printf "%-17s %-5s %-28s %-28s %9s  %-15s %s\n", q, trim($2), left, right, shown, bound, verdict
+	printf "%-17s %-5s %-28s %-28s %9s  %-18s %s\n", q, trim($2), left, right, shown, bound, verdict
 	printf "%s{\"question\":\"%s\",\"text\":\"%s\",\"unit\":\"%s\",\"variant\":\"%s\",\"median\":%s,", rows++ ? "," : "",
 		q, trim($6), trim($2), var, m > json
 	printf "\"compared_with\":\"%s\",\"reference\":%s,\"quotient\":%s,\"difference\":%s,\"bound\":\"%s\",\"met\":%s}",
@@ -71,9 +83,8 @@ FILENAME == ARGV[1] {
 
 FNR == 1 {
 	FS = "|"
-	scan = "scan" SUBSEP "staged"
 	$0 = $0
-	printf "%-17s %-5s %-28s %-28s %9s  %-15s %s\n", "question", "unit", "median (spread)",
+	printf "%-17s %-5s %-28s %-28s %9s  %-18s %s\n", "question", "unit", "median (spread)",
 		"compared with", "quotient", "bound", "verdict"
 	printf "{\"kernel\":\"%s\",\"cpus\":%d,\"file_system\":\"%s\",\"rows\":[", kernel, cpus, fs > json
 }
@@ -91,7 +102,7 @@ FNR == 1 {
 	left = var ": " (((q, var) in values) ? figure(q SUBSEP var) : "-")
 	right = ref == "-" ? "" : ref ": " (((q, ref) in values) ? figure(q SUBSEP ref) : "-")
 	if (!((q, var) in values) || (ref != "-" && !((q, ref) in values)) ||
-	    (bound ~ /scan/ && !(scan in values))) {
+	    besides(bound) < 0) {
 		unknown++
 		row(q, var, ref, bound, left, right, "", "no figure", "null", "null", "null", "null", "null")
 		next
