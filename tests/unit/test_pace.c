@@ -14,17 +14,17 @@ static void pace__short_passes_keep_the_interval(void **state)
 {
 	(void)state;
 	assert_int_equal(pace(5000, busy(0), false), 5000);
-	assert_int_equal(pace(5000, busy(50), false), 5000);
+	assert_int_equal(pace(5000, busy(41), false), 5000);
 	assert_int_equal(pace(5000, busy(1250), true), 5000);
 	assert_int_equal(pace(10, busy(1), true), 10);
 }
 
-static void pace__idle_memory_costs_a_hundredth(void **state)
+static void pace__idle_memory_costs_less_than_a_hundredth(void **state)
 {
 	(void)state;
-	assert_int_equal(pace(10, busy(1), false), 100);
-	assert_int_equal(pace(20, (struct effort){ 900, 0 }, false), 90);
-	assert_int_equal(pace(5000, busy(600), false), 60000);
+	assert_int_equal(pace(10, busy(1), false), 120);
+	assert_int_equal(pace(20, (struct effort){ 900, 0 }, false), 108);
+	assert_int_equal(pace(5000, busy(500), false), 60000);
 }
 
 static void pace__changing_memory_costs_a_fifth(void **state)
@@ -38,13 +38,13 @@ static void pace__waiting_is_not_paid_for(void **state)
 	(void)state;
 	assert_int_equal(pace(1000, (struct effort){ 1000, 500 }, false), 2000);
 	assert_int_equal(pace(1000, (struct effort){ 1000, 500 }, true), 2000);
-	assert_int_equal(pace(1000, (struct effort){ 40000, 500 }, false), 4000);
+	assert_int_equal(pace(1000, (struct effort){ 40000, 500 }, false), 4800);
 }
 
 static void pace__a_minute_at_most_or_two_where_nothing_changes(void **state)
 {
 	(void)state;
-	assert_int_equal(pace(5000, busy(1100), false), 110000);
+	assert_int_equal(pace(5000, busy(950), false), 114000);
 	assert_int_equal(pace(5000, busy(100000), false), 120000);
 	assert_int_equal(pace(5000, busy(100000), true), 60000);
 	assert_int_equal(pace(5000, (struct effort){ 0, 100000 }, false), 60000);
@@ -53,7 +53,7 @@ static void pace__a_minute_at_most_or_two_where_nothing_changes(void **state)
 
 static const struct CMUnitTest tests[] = {
 	cmocka_unit_test(pace__short_passes_keep_the_interval),
-	cmocka_unit_test(pace__idle_memory_costs_a_hundredth),
+	cmocka_unit_test(pace__idle_memory_costs_less_than_a_hundredth),
 	cmocka_unit_test(pace__changing_memory_costs_a_fifth),
 	cmocka_unit_test(pace__waiting_is_not_paid_for),
 	cmocka_unit_test(pace__a_minute_at_most_or_two_where_nothing_changes),
