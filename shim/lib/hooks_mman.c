@@ -2,12 +2,14 @@
 /* The address space: what is mapped where is recorded; staged ranges stay true to their file.
  */
 #include <errno.h>
+#include <limits.h>
 #include <stdint.h>
 #include <sys/mman.h>
 #include <sys/shm.h>
 #include <sys/stat.h>
 
 #include "lib/eager.h"
+#include "lib/filetruth.h"
 #include "lib/hooks.h"
 #include "lib/init.h"
 #include "lib/join.h"
@@ -69,6 +71,13 @@ static bool shared_file(int fd, int flags, struct stat *st)
 	       !ownfd_is(fd);
 }
 
+/* A private mapping shows the file itself, and so begins with what a read() would have got. */
+static void before_private(size_t len, int flags, int fd, off_t off)
+{
+	if ((flags & MAP_TYPE) == MAP_PRIVATE && !(flags & MAP_ANONYMOUS) && off >= 0)
+		file_before_read(fd, MIN(page_up(len), (size_t)SSIZE_MAX), off);
+}
+
 void *on_mmap(void *addr, size_t len, int prot, int flags, int fd, off_t off)
 {
 	const int type = flags & MAP_TYPE;
@@ -86,6 +95,8 @@ void *on_mmap(void *addr, size_t len, int prot, int flags, int fd, off_t off)
 	trace.n = 0;
 	if (unlikely(file && enabled && prot & PROT_WRITE))
 		trace_take(&trace); /* empty, unless a log is wanted */
+	if (unlikely(anything_staged()))
+		before_private(len, flags, fd, off);
 	if (likely((!file && !(fixed && space_concerned((uintptr_t)addr, len))) || !enabled) ||
 	    !space_lock(&g))
 		return real.mmap(addr, len, prot, flags, fd, off);

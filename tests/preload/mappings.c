@@ -187,6 +187,27 @@ static void alias__several(void **state)
 }
 
 /* mremap() with an old size of zero makes an alias without any descriptor. */
+/* What is stored after that need not show there: mmap(2) leaves it open. */
+static void alias__private_made_after(void **state)
+{
+	struct staged s;
+	unsigned char *alias;
+	int ret;
+
+	(void)state;
+	ret = open_and_stage(&s, SIZE);
+	fill(s.map, SIZE, 0, NEW);
+	alias = mmap(NULL, SIZE - page_size(), PROT_READ | PROT_WRITE, MAP_PRIVATE, s.fd,
+		     (off_t)page_size());
+	assert_ptr_not_equal(alias, MAP_FAILED);
+	assert_content(alias, SIZE - page_size(), page_size(), NEW);
+	fill(alias, SIZE - page_size(), 0, NEWER);
+	assert_content(s.map, SIZE, 0, NEW);
+	assert_int_equal(munmap(alias, SIZE - page_size()), 0);
+	must_stage(ret);
+	end(&s);
+}
+
 static void alias__by_mremap(void **state)
 {
 	unsigned char *before, *after;
@@ -799,6 +820,7 @@ int main(int argc, char **argv)
 		TEST(alias__read_only_descriptor),
 		TEST(alias__different_offset),
 		TEST(alias__several),
+		TEST(alias__private_made_after),
 		TEST(alias__by_mremap),
 		TEST(alias__hard_link),
 		TEST(mremap__before_registering),
