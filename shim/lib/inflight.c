@@ -33,9 +33,13 @@ static struct chunk first = {
 };
 static enum { NOT_YET, NEVER, STARTED } state;
 
+/* The thread that starts us has its place from here on: what the library itself has called
+ * until now gave it none, and it may forbid itself to ask for its number (seccomp). */
 void inflight_start(bool ever)
 {
 	state = ever ? STARTED : NEVER;
+	if (ever)
+		(void)inflight_join();
 }
 
 static pid_t own_number(void)

@@ -5,6 +5,7 @@
  * one is not waited for, and nobody waits for a thread that waits for the staging.
  */
 #include "beside.h"
+#include "nokeeper.h"
 
 #include <dlfcn.h>
 #include <pthread.h>
@@ -345,6 +346,41 @@ static void later_calls__wait_for_their_own_file(void **state)
 	assert_memory_equal(map + STAGED / 2, "later", 5);
 }
 
+static void *let_go_when_waited_for(void *arg)
+{
+	long pause = SYS_clock_nanosleep;
+
+	wait_held(&held);
+	start_registering();
+	if (held.fd >= 0 && with_shim())
+		step = poll_until(thread_sleeps_in, &pause, 3000);
+	let_go(&held);
+	return arg;
+}
+
+static void main_thread(void **state)
+{
+	(void)state;
+	begin(NULL);
+	step = 1;
+	assert_int_equal(pthread_create(&writer, NULL, let_go_when_waited_for, NULL), 0);
+	assert_int_equal(pwrite(fd, held.at, HELD, 0), HELD);
+	pthread_join(writer, NULL);
+	assert_int_equal(step, 1);
+	must_register_soon();
+	assert_content(map, HELD, 0, NEW);
+}
+
+/* The first program of a user makes the board. */
+static void main_thread__is_waited_for(void **state)
+{
+	(void)state;
+	if (with_shim() && !go_where_no_keeper_is())
+		skip_test("cannot: this kernel has no name spaces for us");
+	for (int program = 0; program < 2; program++)
+		assert_int_equal(run_part("main_thread"), 0);
+}
+
 int main(int argc, char **argv)
 {
 	static const struct test cases[] = {
@@ -356,8 +392,10 @@ int main(int argc, char **argv)
 		TEST(own_table__is_waited_for),
 		TEST(threads__that_come_and_go),
 		TEST(later_calls__wait_for_their_own_file),
+		TEST(main_thread__is_waited_for),
 		{ 0 },
 	};
+	static const struct test parts[] = { TEST(main_thread), { 0 } };
 
-	return test_main(argc, argv, cases, NULL);
+	return test_main(argc, argv, cases, parts);
 }

@@ -2,13 +2,13 @@
 /* Direct I/O, the limit on file sizes, and many writers at once, on a file that is staged; and
  * what it costs the calls on other files. */
 #include "alike.h"
+#include "nokeeper.h"
 
 #include <linux/fs.h>
 #include <pthread.h>
 #include <sched.h>
 #include <stdatomic.h>
 #include <sys/ioctl.h>
-#include <sys/mount.h>
 #include <sys/ptrace.h>
 #include <sys/resource.h>
 #include <sys/sendfile.h>
@@ -458,40 +458,6 @@ static void part_pays_nothing(void **state)
 		map_fd(quiet.fd, SIZE, 0);
 	}
 	_exit(costs ? 1 : 0);
-}
-
-static bool write_all(const char *path, const char *text)
-{
-	const int fd = open(path, O_WRONLY | O_CLOEXEC);
-	const bool written = fd >= 0 && write(fd, text, strlen(text)) == (ssize_t)strlen(text);
-
-	close(fd);
-	return written;
-}
-
-/* Where nobody finds the keeper of the other tests: they have files staged, and what a process
- * finds staged by others makes it look at each descriptor. */
-static bool go_where_no_keeper_is(void)
-{
-	const unsigned uid = geteuid(), gid = getegid();
-	char ids[32], dir[32];
-
-	if (uid && unshare(CLONE_NEWUSER) < 0)
-		return false;
-	snprintf(ids, sizeof(ids), "%u %u 1", uid, uid);
-	if (uid && !write_all("/proc/self/uid_map", ids))
-		return false;
-	snprintf(ids, sizeof(ids), "%u %u 1", gid, gid);
-	if (uid && (!write_all("/proc/self/setgroups", "deny") ||
-		    !write_all("/proc/self/gid_map", ids)))
-		return false;
-	if (unshare(CLONE_NEWNS) < 0 ||
-	    mount("none", "/", NULL, MS_REC | MS_PRIVATE, NULL) < 0 ||
-	    mount("tmpfs", "/run", "tmpfs", 0, "mode=755") < 0)
-		return false;
-	/* Or it would be looked for in /tmp, where there may be what a killed one left. */
-	snprintf(dir, sizeof(dir), "/run/user/%u", uid);
-	return !uid || (mkdir("/run/user", 0755) == 0 && mkdir(dir, 0700) == 0);
 }
 
 /* What no program pays for that has nothing staged, whether it maps files or not. */
