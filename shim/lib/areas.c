@@ -116,6 +116,7 @@ int areas_split(struct areas *m, uintptr_t at, struct area **ret_new)
 		return -ENOMEM;
 	b->seg = a->seg;
 	b->fd = a->fd;
+	b->lot = a->lot;
 	b->made = a->made;
 	b->saved = a->saved ? a->saved + (at - a->start) : 0;
 	a->end = at;

@@ -14,6 +14,7 @@
 #include "lib/pool.h"
 
 struct file;
+struct lot;
 struct segment;
 
 struct area {
@@ -21,6 +22,7 @@ struct area {
 	uintptr_t start, end; /* [start, end), page-aligned */
 	uint64_t off;	      /* of `start` in the file, bytes */
 	int fd;		      /* the mapping was made from it; -1: closed since, or not known */
+	struct lot *lot;      /* closed since, and parked there; or NULL */
 	struct file *file;
 	struct segment *seg; /* whose memfd stands here; NULL: the file's own mapping */
 	unsigned made;	     /* the trace of the call that mapped it (trace.h); 0: not known */

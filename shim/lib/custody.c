@@ -173,6 +173,7 @@ int custody_find(struct custody *c, const struct vma *v, const char *path, struc
 		 struct scratch *scratch, enum reason *ret_why)
 {
 	struct search s = { .c = c, .v = v, .f = f, .scratch = scratch };
+	const struct lot *l;
 
 	*c = (struct custody){ .fd = -1, .lot = -1 };
 	*ret_why = REASON_NO_MEMORY;
@@ -181,8 +182,10 @@ int custody_find(struct custody *c, const struct vma *v, const char *path, struc
 		return -ENOMEM;
 	if (f && try_fd(&s, f->fd))
 		return 0;
-	if (f && f->lot[0] >= 0 && try_elsewhere(&s, f->lot[0], NULL))
-		return 0;
+	for (l = f ? f->lots : NULL; l; l = l->next)
+		if (try_elsewhere(&s, l->pair[0], NULL))
+			return 0;
+	c->lot = -1;
 	if (try_table(&s))
 		return 0;
 	if (path[0] == '/' && try_elsewhere(&s, -1, path))
@@ -248,34 +251,56 @@ int custody_send(int sock, struct msg *m, void *arg)
 	return custody_send_with(sock, m, arg, NULL, 0);
 }
 
-/* A few files may be parked; each costs two descriptors. Beyond that the name of the file must
- * do. */
-static bool lot_affordable(void)
+/* A few may be parked, and of one file no more than serve should the first ones go; each costs
+ * two descriptors. Beyond that the name of the file must do. */
+static bool lot_affordable(const struct file *f)
 {
-	const unsigned most = 64;
+	const unsigned most = 64, of_one = 4;
 	struct rlimit limit;
+	unsigned n = 0;
 
-	return space.parked < most && getrlimit(RLIMIT_NOFILE, &limit) == 0 &&
+	for (const struct lot *l = f->lots; l; l = l->next)
+		n++;
+	return n < of_one && space.parked < most && getrlimit(RLIMIT_NOFILE, &limit) == 0 &&
 	       limit.rlim_cur >= 16 * ((rlim_t)space.parked + 1);
+}
+
+static struct lot *park(struct file *f, int fd)
+{
+	struct lot *l = NULL;
+	struct msg m;
+	int pair[2], flags = fcntl(fd, F_GETFL);
+
+	if ((flags & O_ACCMODE) != O_RDWR || !lot_affordable(f))
+		return NULL;
+	if (socketpair(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0, pair) < 0)
+		return NULL;
+	pair[0] = ownfd_adopt(pair[0]);
+	pair[1] = ownfd_adopt(pair[1]);
+	msg_init(&m, MSG_STAGE);
+	if (pair[0] >= 0 && pair[1] >= 0 && msg_send(pair[1], &m, &fd, 1) == 0)
+		l = space_lot_new(f, pair);
+	if (l)
+		return l;
+	ownfd_close(pair[0]);
+	ownfd_close(pair[1]);
+	return NULL;
 }
 
 void custody_park(struct file *f, int fd)
 {
-	struct msg m;
-	int pair[2], flags = fcntl(fd, F_GETFL);
+	struct lot *lot = NULL;
+	bool found = false;
+	struct area *a;
 
-	if (f->lot[0] >= 0 || (flags & O_ACCMODE) != O_RDWR || !lot_affordable())
-		return;
-	if (socketpair(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0, pair) < 0)
-		return;
-	f->lot[0] = ownfd_adopt(pair[0]);
-	f->lot[1] = ownfd_adopt(pair[1]);
-	msg_init(&m, MSG_STAGE);
-	if (f->lot[0] >= 0 && f->lot[1] >= 0 && msg_send(f->lot[1], &m, &fd, 1) == 0) {
-		space.parked++;
-		return;
+	for (a = areas_first(&space.areas, 0, UINTPTR_MAX); a; a = areas_next(a, UINTPTR_MAX)) {
+		if (a->file != f || a->fd != fd)
+			continue;
+		if (!found)
+			lot = park(f, fd);
+		found = true;
+		a->fd = -1;
+		space_lot_give(a, lot);
 	}
-	ownfd_close(f->lot[0]);
-	ownfd_close(f->lot[1]);
-	f->lot[0] = f->lot[1] = -1;
+	space_lot_put(f, lot);
 }

@@ -48,8 +48,8 @@ static inline bool custody_denied(int err, enum reason why)
 	return (err == -EACCES || err == -EPERM) && why == REASON_NO_DESCRIPTOR;
 }
 
-/* The program is about to close its descriptor of f: keep one in flight for as long as the file
- * is mapped (the mapping keeps the open file description alive anyway). Lock held. */
+/* The program is about to close its descriptor of f: keep one in flight for as long as there
+ * are mappings that were made from it. Lock held. */
 void custody_park(struct file *f, int fd);
 
 #endif

@@ -18,22 +18,6 @@
 #include "lib/space.h"
 #include "lib/turn.h"
 
-/* Whether a mapping made from fd is left: it keeps the open file description alive anyway, so
- * that keeping it, too, prolongs nothing (flock). */
-static bool still_mapped(const struct file *f, int fd)
-{
-	bool found = false;
-	struct area *a;
-
-	for (a = areas_first(&space.areas, 0, UINTPTR_MAX); a; a = areas_next(a, UINTPTR_MAX)) {
-		if (a->file == f && a->fd == fd) {
-			a->fd = -1;
-			found = true;
-		}
-	}
-	return found;
-}
-
 /* A watched descriptor goes. POSIX locks go with it natively, so this is the moment to keep one
  * of our own. */
 static void leaving(int fd)
@@ -51,7 +35,7 @@ static void leaving(int fd)
 		f = space_file((struct inode_key){ st.st_dev, st.st_ino }, false);
 		if (f && f->fd == fd)
 			f->fd = -1;
-		if (f && still_mapped(f, fd))
+		if (f)
 			custody_park(f, fd);
 	}
 	space_unlock(&g);

@@ -33,6 +33,7 @@ static void *record(void *p, size_t len, struct file *f, int fd, uint64_t off,
 {
 	const uintptr_t start = (uintptr_t)p, end = start + page_up(len);
 	struct segment *orphans = NULL;
+	struct area *a;
 	bool recorded;
 	int err;
 
@@ -42,8 +43,10 @@ static void *record(void *p, size_t len, struct file *f, int fd, uint64_t off,
 	stage_release(orphans);
 	if (!err && f) {
 		f->fd = fd;
-		areas_first(&space.areas, start, end)->fd = fd;
-		areas_first(&space.areas, start, end)->made = trace_keep(trace);
+		a = areas_first(&space.areas, start, end);
+		a->fd = fd;
+		a->made = trace_keep(trace);
+		space_lot_give(a, NULL); /* that of a mapping that it took the place of */
 		ownfd_watch(fd);
 		/* The mapping is there before the board is asked: whoever stages meanwhile sees
 		 * it, or we see that. */

@@ -38,6 +38,7 @@ void *remap_native(void *addr, size_t old_len, size_t new_len, int flags, void *
 	struct area *a = areas_first(&space.areas, start, start + 1);
 	struct file *f = a ? a->file : NULL;
 	const uint64_t off = a ? a->off + (start - a->start) : 0;
+	struct lot *lot = a ? a->lot : NULL;
 	struct segment *orphans = NULL;
 	uintptr_t at;
 	int saved;
@@ -50,12 +51,15 @@ void *remap_native(void *addr, size_t old_len, size_t new_len, int flags, void *
 		return p;
 	saved = errno;
 	at = (uintptr_t)p;
-	if (f)
+	if (f) {
 		f->areas++; /* its records may go before the new one comes */
+		space_lot_hold(lot);
+	}
 	if (old_len && !(flags & MREMAP_DONTUNMAP))
 		forget_range(start, start + page_up(old_len));
-	if (f || areas_first(&space.areas, at, at + new_len))
-		(void)space_set(at, at + page_up(new_len), f, off, &orphans);
+	if ((f || areas_first(&space.areas, at, at + new_len)) &&
+	    space_set(at, at + page_up(new_len), f, off, &orphans) == 0 && f)
+		space_lot_give(areas_first(&space.areas, at, at + 1), lot);
 	stage_release(orphans);
 	if (f && (join_range(f, -1, at, off, off + page_up(new_len)) < 0 ||
 		  stage_show(f, at, at + page_up(new_len)) < 0))
@@ -64,6 +68,7 @@ void *remap_native(void *addr, size_t old_len, size_t new_len, int flags, void *
 			"call=mremap reason=\"out of mappings or descriptors: part of the range shows the file, "
 			"not what is staged\" remedy=\"raise vm.max_map_count\"");
 	if (f) {
+		space_lot_put(f, lot);
 		f->areas--;
 		space_file_put(f);
 	}
@@ -78,13 +83,17 @@ static void *reserve(void *to, size_t len, int flags)
 			 MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | flags, -1, 0);
 }
 
-/* Records [at, at+len) as file f from off, and shows what is staged of it. */
-static int adopt(struct file *f, uintptr_t at, size_t len, uint64_t off, const struct vma *like)
+/* Records [at, at+len) as what `from` is, from off, and shows what is staged of it. */
+static int adopt(const struct area *from, uintptr_t at, size_t len, uint64_t off,
+		 const struct vma *like)
 {
+	struct file *f = from->file;
 	struct segment *orphans = NULL;
 	int err;
 
 	err = space_set(at, at + len, f, off, &orphans);
+	if (!err)
+		space_lot_give(areas_first(&space.areas, at, at + 1), from->lot);
 	stage_release(orphans);
 	if (!err)
 		err = join_range(f, -1, at, off, off + len);
@@ -104,7 +113,7 @@ static void *grow_in_place(struct area *a, uintptr_t start, size_t old_len, size
 	if (reserve((void *)tail, len, MAP_FIXED_NOREPLACE) != (void *)tail)
 		return MAP_FAILED;
 	if (filemap_at(a, start, tail, old_len, len, like) &&
-	    adopt(a->file, tail, len, a->off + (start - a->start) + old_len, like) == 0)
+	    adopt(a, tail, len, a->off + (start - a->start) + old_len, like) == 0)
 		return (void *)start;
 	forget_range(tail, tail + len);
 	real.munmap((void *)tail, len);
@@ -123,7 +132,6 @@ static void *move(struct area *a, uintptr_t start, size_t old_len, size_t new_le
 		  void *to, const struct vma *like)
 {
 	const uint64_t off = a->off + (start - a->start);
-	struct file *f = a->file;
 	void *at;
 
 	if (flags & MREMAP_FIXED) {
@@ -137,7 +145,7 @@ static void *move(struct area *a, uintptr_t start, size_t old_len, size_t new_le
 	if (at == MAP_FAILED)
 		return at;
 	if (!filemap_at(a, start, (uintptr_t)at, 0, new_len, like) ||
-	    adopt(f, (uintptr_t)at, new_len, off, like) < 0) {
+	    adopt(a, (uintptr_t)at, new_len, off, like) < 0) {
 		forget_range((uintptr_t)at, (uintptr_t)at + new_len);
 		real.munmap(at, new_len);
 		return failed(ENOMEM);

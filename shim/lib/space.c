@@ -33,6 +33,7 @@ struct space space = { .areas = AREAS_INIT };
 
 static struct file_tree files;
 static struct pool file_pool = POOL_INIT(struct file);
+static struct pool lot_pool = POOL_INIT(struct lot);
 static struct pool segment_pool = POOL_INIT(struct segment);
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
 
@@ -244,7 +245,7 @@ struct file *space_file(struct inode_key key, bool create)
 	if (!f)
 		return NULL;
 	f->key = key;
-	f->fd = f->lot[0] = f->lot[1] = -1;
+	f->fd = -1;
 	file_tree_RB_INSERT(&files, f);
 	return f;
 }
@@ -268,13 +269,52 @@ void space_file_put(struct file *f)
 {
 	if (f->areas || f->segments)
 		return;
-	/* What is parked in flight goes with the sockets, and takes no lock along. */
-	if (f->lot[0] >= 0)
-		space.parked--;
-	ownfd_close(f->lot[0]);
-	ownfd_close(f->lot[1]);
 	file_tree_RB_REMOVE(&files, f);
 	pool_put(&file_pool, f);
+}
+
+struct lot *space_lot_new(struct file *f, const int pair[2])
+{
+	struct lot *l = pool_get(&lot_pool);
+
+	if (!l)
+		return NULL;
+	l->pair[0] = pair[0];
+	l->pair[1] = pair[1];
+	l->areas = 1;
+	l->next = f->lots;
+	f->lots = l;
+	space.parked++;
+	return l;
+}
+
+void space_lot_hold(struct lot *l)
+{
+	if (l)
+		l->areas++;
+}
+
+/* What is parked in flight goes with the sockets, and takes no lock along. */
+void space_lot_put(struct file *f, struct lot *l)
+{
+	struct lot **at = &f->lots;
+
+	if (!l || --l->areas)
+		return;
+	while (*at != l)
+		at = &(*at)->next;
+	*at = l->next;
+	ownfd_close(l->pair[0]);
+	ownfd_close(l->pair[1]);
+	pool_put(&lot_pool, l);
+	space.parked--;
+}
+
+void space_lot_give(struct area *a, struct lot *l)
+{
+	space_lot_hold(l);
+	space_lot_put(a->file, a->lot);
+	a->lot = l;
 }
 
 static int split(uintptr_t at)
@@ -284,6 +324,7 @@ static int split(uintptr_t at)
 
 	if (made) {
 		made->file->areas++;
+		space_lot_hold(made->lot);
 		if (made->seg)
 			made->seg->areas++;
 		atomic_fetch_add(&space.tracked, 1);
@@ -322,6 +363,7 @@ static void forget(struct area *a, struct segment **ret_orphans)
 	} else if (a->saved) {
 		kept_drop(s, a->off, a->saved, a->end - a->start);
 	}
+	space_lot_put(f, a->lot);
 	areas_remove(&space.areas, a);
 	atomic_fetch_sub(&space.tracked, 1);
 	f->areas--;
@@ -337,6 +379,7 @@ static void forget(struct area *a, struct segment **ret_orphans)
 int space_set(uintptr_t start, uintptr_t end, struct file *f, uint64_t off,
 	      struct segment **ret_orphans)
 {
+	struct lot *lot = NULL;
 	struct area *a;
 	unsigned made = 0;
 	int err;
@@ -350,15 +393,19 @@ int space_set(uintptr_t start, uintptr_t end, struct file *f, uint64_t off,
 		while ((a = areas_first(&space.areas, start, end))) {
 			if (a->start == start && a->file == f && a->off == off)
 				made = a->made; /* only what stands there changes */
+			if (f && a->file == f && !lot)
+				space_lot_hold(lot = a->lot);
 			forget(a, ret_orphans);
 		}
 	if (!f)
 		return err;
 	if (!err && (a = areas_add(&space.areas, start, end, off, f))) {
 		a->made = made;
+		a->lot = lot;
 		atomic_fetch_add(&space.tracked, 1);
 		return 0;
 	}
+	space_lot_put(f, lot);
 	f->areas--;
 	space_file_put(f);
 	return -ENOMEM;
@@ -368,11 +415,13 @@ void space_fd_moved(int from, int to)
 {
 	struct segment *s;
 	struct file *f;
+	struct lot *l;
 
 	RB_FOREACH(f, file_tree, &files) {
-		for (int i = 0; i < 2; i++)
-			if (f->lot[i] == from)
-				f->lot[i] = to;
+		for (l = f->lots; l; l = l->next)
+			for (int i = 0; i < 2; i++)
+				if (l->pair[i] == from)
+					l->pair[i] = to;
 		for (s = f->segments; s; s = s->next) {
 			s->memfd = s->memfd == from ? to : s->memfd;
 			s->ledger = s->ledger == from ? to : s->ledger;

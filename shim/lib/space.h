@@ -41,11 +41,19 @@ struct segment {
 	uint64_t saved_off;
 };
 
+/* A descriptor that the program has closed, in flight: for as long as a mapping made from it is
+ * left, which keeps the open file description alive anyway (flock). */
+struct lot {
+	struct lot *next; /* of the same file */
+	int pair[2];	  /* sockets; to be read from [0] */
+	unsigned areas;	  /* made from it */
+};
+
 struct file {
 	RB_ENTRY(file) node;
 	struct inode_key key;
 	int fd; /* the program's descriptor when last seen, or -1: a hint, always verified */
-	int lot[2]; /* socket pair with a descriptor parked in flight, or -1 */
+	struct lot *lots;
 	unsigned areas;
 	struct segment *segments;
 };
@@ -55,7 +63,7 @@ struct space {
 	atomic_uint tracked; /* areas; 0: the hooks on the address space pass everything */
 	atomic_uint staged;  /* segments; 0: the hooks on files pass everything */
 	atomic_uint swaps;   /* odd while a curtain is drawn */
-	unsigned parked;     /* files with a descriptor in flight */
+	unsigned parked;     /* descriptors in flight */
 	bool inherited;	     /* the records are our parent's, and not looked through yet:
 				MADV_DONTFORK may have kept some of it from us */
 };
@@ -110,8 +118,15 @@ struct file *space_file(struct inode_key key, bool create);
 struct file *space_next_staged(const struct inode_key *after); /* NULL: the first */
 void space_file_put(struct file *f); /* frees it when nothing refers to it */
 
+/* A lot with these sockets, to be held until areas have it. NULL: no memory. */
+struct lot *space_lot_new(struct file *f, const int pair[2]);
+void space_lot_hold(struct lot *l); /* these may be about none: NULL */
+void space_lot_put(struct file *f, struct lot *l);
+void space_lot_give(struct area *a, struct lot *l);
+
 /* [start, end) is now backed by `f` natively (f NULL: by nothing we track). Whatever was
- * recorded there is gone; segments with no area left are appended to *ret_orphans. -ENOMEM:
+ * recorded there is gone, but for the lot of what was of `f`; segments with no area left are
+ * appended to *ret_orphans. -ENOMEM:
  * then nothing is recorded for the range, which only means that it cannot be staged. */
 int space_set(uintptr_t start, uintptr_t end, struct file *f, uint64_t off,
 	      struct segment **ret_orphans);

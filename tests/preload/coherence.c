@@ -110,14 +110,39 @@ static void flock__ends_with_descriptor(void **state)
 	assert_int_equal(munmap(kept, SIZE), 0);
 }
 
+/* ... or with the last mapping that was made from it: but overlayfs maps another one. */
+static void flock__ends_with_mapping(void **state)
+{
+	unsigned char *map[2], *kept;
+	int held[2], other;
+
+	(void)state;
+	make_file("data", 2 * SIZE);
+	for (int i = 0; i < 2; i++) {
+		held[i] = open_file("data", O_RDWR);
+		map[i] = map_fd(held[i], SIZE, 0);
+	}
+	assert_int_equal(flock(held[0], LOCK_EX), 0);
+	close(held[0]);
+	close(held[1]);
+	kept = mremap(map[0], SIZE, 2 * SIZE, MREMAP_MAYMOVE);
+	assert_ptr_not_equal(kept, MAP_FAILED);
+	assert_int_equal(munmap(kept, SIZE), 0);
+	other = open_file("data", O_RDWR);
+	if (strcmp(getenv("TEST_FS"), "overlay") != 0)
+		assert_int_equal(flock(other, LOCK_EX | LOCK_NB), -1);
+	assert_int_equal(munmap(kept + SIZE, SIZE), 0);
+	assert_int_equal(flock(other, LOCK_EX | LOCK_NB), 0);
+	close(other);
+	assert_int_equal(munmap(map[1], SIZE), 0);
+}
+
 int main(int argc, char **argv)
 {
 	static const struct test cases[] = {
-		TEST(fork__untouched_mapping_of_parent),
-		TEST(mmap__again_while_registered),
-		TEST(write__then_old_content_stored),
-		TEST(flock__ends_with_descriptor),
-		{ 0 },
+		TEST(fork__untouched_mapping_of_parent), TEST(mmap__again_while_registered),
+		TEST(write__then_old_content_stored),	 TEST(flock__ends_with_descriptor),
+		TEST(flock__ends_with_mapping),		 { 0 },
 	};
 
 	return test_main(argc, argv, cases, NULL);

@@ -226,30 +226,42 @@ static void file__not_made_unless_asked(void **state)
 	f = space_file(key(3), true);
 	assert_ptr_equal(space_file(key(3), false), f);
 	assert_int_equal(f->fd, -1);
-	assert_int_equal(f->lot[0], -1);
-	assert_int_equal(f->lot[1], -1);
+	assert_null(f->lots);
 	space_file_put(f);
 	assert_null(space_file(key(3), false));
 }
 
-/* What is in flight for a file goes with its record. */
+/* What is in flight goes with the last mapping that was made from it. */
 static void file__parked_descriptor(void **state)
 {
 	const unsigned fds = open_fds();
+	struct lot *lot[2];
 	struct file *f;
 	int pair[2];
 
 	(void)state;
-	map(1, 2, 1, 0);
-	f = space_file(key(1), false);
-	assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM, 0, pair), 0);
-	f->lot[0] = ownfd_adopt(pair[0]);
-	f->lot[1] = ownfd_adopt(pair[1]);
-	space.parked++;
+	map(1, 4, 1, 0);
 	map(5, 6, 1, 9);
-	assert_null(unmap(1, 2));
-	assert_int_equal(open_fds(), fds + 2);
+	f = space_file(key(1), false);
+	for (int i = 0; i < 2; i++) {
+		assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM, 0, pair), 0);
+		pair[0] = ownfd_adopt(pair[0]);
+		pair[1] = ownfd_adopt(pair[1]);
+		lot[i] = space_lot_new(f, pair);
+		space_lot_give(areas_first(&space.areas, at(1 + 4 * i), at(6)), lot[i]);
+		space_lot_put(f, lot[i]);
+	}
+	map(10, 11, 1, 0);
+	assert_int_equal(space.parked, 2);
+	assert_null(unmap(1, 3));
+	map(3, 4, 1, 2); /* as it was */
+	assert_int_equal(open_fds(), fds + 4);
 	assert_null(unmap(5, 6));
+	assert_int_equal(open_fds(), fds + 2);
+	assert_ptr_equal(f->lots, lot[0]);
+	assert_null(unmap(3, 4));
+	assert_null(f->lots);
+	assert_null(unmap(10, 11));
 	assert_int_equal(open_fds(), fds);
 	assert_int_equal(space.parked, 0);
 	assert_int_equal(ownfd_next(0), -1);
@@ -341,6 +353,7 @@ static void fd_moved__wherever_it_is(void **state)
 {
 	struct segment *a, *b;
 	struct file *f;
+	struct lot *l;
 
 	(void)state;
 	a = stage(10, 14, 1, 0);
@@ -349,7 +362,8 @@ static void fd_moved__wherever_it_is(void **state)
 	a->memfd = 1000;
 	b->memfd = 1001;
 	b->ledger = 1002;
-	f->lot[1] = 1003;
+	l = space_lot_new(f, (const int[]){ -1, 1003 });
+	assert_non_null(l);
 	f->fd = 1000; /* the program's own number, which does not move */
 	for (int fd = 1000; fd < 1004; fd++)
 		space_fd_moved(fd, fd + 1000);
@@ -358,10 +372,10 @@ static void fd_moved__wherever_it_is(void **state)
 	assert_int_equal(a->ledger, -1);
 	assert_int_equal(b->memfd, 2001);
 	assert_int_equal(b->ledger, 2002);
-	assert_int_equal(f->lot[0], -1);
-	assert_int_equal(f->lot[1], 2003);
+	assert_int_equal(l->pair[0], -1);
+	assert_int_equal(l->pair[1], 2003);
 	assert_int_equal(f->fd, 1000);
-	f->lot[1] = -1;
+	space_lot_put(f, l);
 }
 
 /* Two to split with and one for the range itself: what callers reserve is enough. */
