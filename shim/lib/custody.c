@@ -4,6 +4,7 @@
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/magic.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/mman.h>
@@ -265,8 +266,18 @@ static bool lot_affordable(const struct file *f)
 	       limit.rlim_cur >= 16 * ((rlim_t)space.parked + 1);
 }
 
+/* A mapping on overlayfs is of the file below, and keeps nothing of the descriptor alive: then
+ * another description of the file is parked, which is nobody else's. */
+static bool maps_another(int fd)
+{
+	struct statfs sfs;
+
+	return fstatfs(fd, &sfs) < 0 || sfs.f_type == OVERLAYFS_SUPER_MAGIC;
+}
+
 static struct lot *park(struct file *f, int fd)
 {
+	struct custody c = { .fd = fd, .lot = -1, .anew = maps_another(fd) };
 	struct lot *l = NULL;
 	struct msg m;
 	int pair[2], flags = fcntl(fd, F_GETFL);
@@ -278,7 +289,7 @@ static struct lot *park(struct file *f, int fd)
 	pair[0] = ownfd_adopt(pair[0]);
 	pair[1] = ownfd_adopt(pair[1]);
 	msg_init(&m, MSG_STAGE);
-	if (pair[0] >= 0 && pair[1] >= 0 && msg_send(pair[1], &m, &fd, 1) == 0)
+	if (pair[0] >= 0 && pair[1] >= 0 && custody_send(pair[1], &m, &c) == 0)
 		l = space_lot_new(f, pair);
 	if (l)
 		return l;
