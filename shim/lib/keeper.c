@@ -18,6 +18,7 @@
 #include "lib/ownfd.h"
 #include "lib/real.h"
 #include "lib/recover.h"
+#include "lib/space.h"
 #include "lib/spawn.h"
 
 /* One request at a time travels on a conversation. Conversations stay open as long as the
@@ -25,9 +26,9 @@
 static struct conversation {
 	int fd;
 	bool busy;
-	uint64_t with; /* the keeper's instance */
-} conversation[8] = { { .fd = -1 }, { .fd = -1 }, { .fd = -1 }, { .fd = -1 },
-		      { .fd = -1 }, { .fd = -1 }, { .fd = -1 }, { .fd = -1 } };
+	uint64_t about; /* then: the file system that the answer may have to wait for, or 0 */
+	uint64_t with;	/* the keeper's instance */
+} conversation[16] = { [0 ... 15] = { .fd = -1 } };
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
 static pthread_cond_t freed = PTHREAD_COND_INITIALIZER;
 
@@ -175,47 +176,78 @@ static int conversation_open(struct conversation *c, enum reason *ret_why)
 	return 0;
 }
 
-/* A conversation that is open and free, marked busy. With `fresh`, a new one is opened if all
- * are busy and there may be more, or if none is open; the slot is taken before it is opened, so
- * that opening needs no lock. */
-static int take(struct conversation **ret, bool fresh, enum reason *ret_why)
+/* Whether all may be busy, and another one opened. */
+enum opens {
+	OPEN_NONE,
+	OPEN_MORE, /* with the keeper that we talk to, if any */
+	OPEN_ANY,
+};
+
+/* However many threads wait for one file system, or several, that are stuck: each gets no more
+ * conversations than are left for the others. Who holds the lock of the records need not share,
+ * for others wait for that. */
+static bool may_take(uint64_t about, size_t same, size_t left)
 {
-	struct conversation *c, *spare;
-	size_t i, opened;
-	int err = 0;
+	return !about || same < left || space_inside();
+}
+
+/* The one that is to be taken now, or NULL. Lock held. */
+static struct conversation *choose(uint64_t about, enum opens opens, size_t *ret_opened)
+{
+	struct conversation *c = NULL, *spare = NULL;
+	size_t same = 0, left = 0;
+
+	*ret_opened = 0;
+	for (size_t i = 0; i < ARRAY_SIZE(conversation); i++) {
+		*ret_opened += conversation[i].fd >= 0 || conversation[i].busy;
+		left += !conversation[i].busy;
+		if (conversation[i].busy)
+			same += conversation[i].about == about;
+		else if (conversation[i].fd >= 0)
+			c = &conversation[i];
+		else
+			spare = &conversation[i];
+	}
+	if (!may_take(about, same, left))
+		return NULL;
+	if (c || opens == OPEN_NONE)
+		return c;
+	/* With other privileges than before it would be another keeper, which knows nothing of
+	 * what is staged. */
+	return *ret_opened	   ? keeper_of == geteuid() ? spare : NULL
+	       : opens == OPEN_ANY ? spare
+				   : NULL;
+}
+
+/* A conversation that is open and free, marked busy, or a new one; the slot is taken before it
+ * is opened, so that opening needs no lock. */
+static int take(struct conversation **ret, uint64_t about, enum opens opens,
+		enum reason *ret_why)
+{
+	const uint64_t before = atomic_load(&met);
+	struct conversation *c;
+	size_t opened;
+	int err;
 
 	pthread_mutex_lock(&lock);
-	for (;;) {
-		c = spare = NULL;
-		opened = 0;
-		for (i = 0; i < ARRAY_SIZE(conversation); i++) {
-			if (conversation[i].fd >= 0 || conversation[i].busy)
-				opened++;
-			if (conversation[i].busy)
-				continue;
-			if (conversation[i].fd >= 0)
-				c = &conversation[i];
-			else
-				spare = &conversation[i];
-		}
-		/* With other privileges than before it would be another keeper, which knows
-		 * nothing of what is staged. */
-		if (!c && fresh && (!opened || keeper_of == geteuid()))
-			c = spare;
-		if (c || !opened)
-			break;
+	while (!(c = choose(about, opens, &opened)) && opened)
 		pthread_cond_wait(&freed, &lock);
-	}
-	if (c)
+	if (c) {
 		c->busy = true;
+		c->about = about;
+	}
 	pthread_mutex_unlock(&lock);
 	*ret = c;
-	if (!c) {
-		*ret_why = REASON_KEEPER_LOST;
+	*ret_why = REASON_KEEPER_LOST;
+	if (!c)
 		return -ENOTCONN;
+	if (c->fd >= 0)
+		return 0;
+	err = conversation_open(c, ret_why);
+	if (!err && opens == OPEN_MORE && c->with != before) {
+		*ret_why = REASON_KEEPER_LOST;
+		err = -ECONNRESET;
 	}
-	if (c->fd < 0)
-		err = conversation_open(c, ret_why);
 	return err;
 }
 
@@ -256,7 +288,7 @@ static void give_back(struct conversation *c, bool broken)
 int keeper_connect(enum reason *ret_why)
 {
 	struct conversation *c;
-	int err = take(&c, true, ret_why);
+	int err = take(&c, 0, OPEN_ANY, ret_why);
 
 	give_back(c, err != 0);
 	return err;
@@ -270,22 +302,25 @@ struct exchange_of_words {
 	bool fresh;
 };
 
-/* A new conversation may be out of reach: no descriptors left, another root directory, other
- * privileges. Then those that are open must do. */
-static int take_or_wait(struct conversation **ret, bool fresh, enum reason *ret_why)
-{
-	enum reason why;
-	int err = take(ret, fresh, ret_why);
-
-	if (!err || !fresh || !*ret)
-		return err;
-	give_back(*ret, true);
-	return take(ret, false, &why) ? err : 0;
-}
-
 static bool repeatable(unsigned type)
 {
 	return type == MSG_SYNC || type == MSG_WROTE;
+}
+
+/* A new conversation may be out of reach: no descriptors left, another root directory, other
+ * privileges. Then those that are open must do. */
+static int take_or_wait(struct conversation **ret, const struct msg *m, bool fresh,
+			enum reason *ret_why)
+{
+	const enum opens opens = fresh ? OPEN_ANY : space_inside() ? OPEN_MORE : OPEN_NONE;
+	const uint64_t about = repeatable(m->type) ? m->key.dev : 0;
+	enum reason why;
+	int err = take(ret, about, opens, ret_why);
+
+	if (!err || opens == OPEN_NONE || !*ret)
+		return err;
+	give_back(*ret, true);
+	return take(ret, about, OPEN_NONE, &why) ? err : 0;
 }
 
 /* Once. *ret_lost: the keeper went away over it, or is one that has to be told first. */
@@ -297,7 +332,7 @@ static int converse(struct exchange_of_words *e, enum reason *ret_why, bool *ret
 
 	*ret_lost = false;
 	*ret_why = REASON_NONE;
-	err = take_or_wait(&c, e->fresh, ret_why);
+	err = take_or_wait(&c, e->m, e->fresh, ret_why);
 	if (!err && e->fresh && repeatable(e->m->type) && c->with != atomic_load(&told)) {
 		give_back(c, false);
 		*ret_lost = true;
@@ -406,7 +441,7 @@ void keeper_tell(const struct msg *m)
 	sigfillset(&all);
 	pthread_sigmask(SIG_SETMASK, &all, &mask);
 	pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, &cancel);
-	if (take(&c, false, &why) == 0) {
+	if (take_or_wait(&c, m, false, &why) == 0) {
 		(void)msg_send(c->fd, m, NULL, 0);
 		give_back(c, false);
 	}

@@ -68,13 +68,20 @@ __attribute__((unused)) static void let_go(struct held *h)
 	free(page);
 }
 
-/* Whether another thread of the process sleeps in system call *nr (a long). */
-__attribute__((unused)) static bool thread_sleeps_in(void *nr)
+struct calls {
+	long one, other;
+	unsigned threads; /* that sleep in these */
+};
+
+/* Whether so many other threads of the process sleep in these system calls (a struct calls). */
+__attribute__((unused)) static bool threads_sleep_in(void *calls)
 {
-	char path[300], text[64];
+	const struct calls *in = calls;
 	DIR *tasks = opendir("/proc/self/task");
+	char path[300], text[64];
+	unsigned asleep = 0;
 	struct dirent *d;
-	bool any = false;
+	long nr;
 	FILE *f;
 
 	while (tasks && (d = readdir(tasks))) {
@@ -82,14 +89,22 @@ __attribute__((unused)) static bool thread_sleeps_in(void *nr)
 			continue;
 		snprintf(path, sizeof(path), "/proc/self/task/%s/syscall", d->d_name);
 		f = fopen(path, "re");
-		if (f && fgets(text, sizeof(text), f) && text[0] != 'r') /* running */
-			any |= strtol(text, NULL, 10) == *(long *)nr;
+		if (f && fgets(text, sizeof(text), f) && text[0] != 'r') { /* running */
+			nr = strtol(text, NULL, 10);
+			asleep += nr == in->one || nr == in->other;
+		}
 		if (f)
 			fclose(f);
 	}
 	if (tasks)
 		closedir(tasks);
-	return any;
+	return asleep >= in->threads;
+}
+
+/* Whether one does in *nr (a long). */
+__attribute__((unused)) static bool thread_sleeps_in(void *nr)
+{
+	return threads_sleep_in(&(struct calls){ *(long *)nr, *(long *)nr, 1 });
 }
 
 #endif

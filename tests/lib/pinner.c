@@ -18,6 +18,9 @@
  *   d   lets the device write all of it, and prints `received`
  *   b   stores something else into its first page by write(), in a thread that may have to
  *       wait, reads and writes `beside` in the working directory meanwhile, and prints `beside`
+ *   t   stores into its first page and has it synced by many threads, each in a call of its
+ * own, that have to wait; registers, stores into and syncs `beside` in the working directory
+ *       meanwhile, and prints `beside`
  *   p   takes the buffer back, punches a hole into its second half, prints `punched` or
  *       the error, and stores into the first half
  */
@@ -68,6 +71,43 @@ static const char *go_on_beside(int fd)
 	return "beside";
 }
 
+#define THREADS 40
+
+static void *sync_page(void *map)
+{
+	if (msync(map, 4096, MS_SYNC) < 0)
+		exit(2);
+	return NULL;
+}
+
+/* Of those that have to wait some have their question on the way, and the rest waits for that.
+ */
+static const char *sync_beside(unsigned char *map)
+{
+	const int beside = open("beside", O_RDWR | O_CREAT | O_CLOEXEC, 0600);
+	struct io_uring ring;
+	pthread_t thread;
+	void *page;
+
+	fill(map, 4096, 0, AGAIN);
+	for (int i = 0; i < THREADS; i++)
+		if (pthread_create(&thread, NULL, sync_page, map) != 0)
+			return "no threads";
+	if (!poll_until(threads_sleep_in, &(struct calls){ SYS_recvmsg, SYS_futex, THREADS },
+			20000))
+		return "the threads do not wait";
+	if (beside < 0 || ftruncate(beside, 4096) < 0)
+		return strerror(errno);
+	page = mmap(NULL, 4096, PROT_READ | PROT_WRITE, MAP_SHARED, beside, 0);
+	if (page == MAP_FAILED || io_uring_queue_init(8, &ring, 0) < 0 ||
+	    register_one(&ring, page, 4096) != 0)
+		return "not registered";
+	fill(page, 4096, 0, AGAIN);
+	if (msync(page, 4096, MS_SYNC) < 0)
+		return strerror(errno);
+	return "beside";
+}
+
 static void go_on_in_a_child(void)
 {
 	const pid_t child = fork();
@@ -107,6 +147,8 @@ static void obey(char c, struct io_uring *ring, int fd, unsigned char *map, size
 		done = "received";
 	} else if (c == 'b') {
 		done = go_on_beside(fd);
+	} else if (c == 't') {
+		done = sync_beside(map);
 	} else if (c == 'p') {
 		io_uring_unregister_buffers(ring);
 		done = madvise(map + size / 2, size / 2, MADV_REMOVE) < 0 ? strerror(errno)
