@@ -298,21 +298,26 @@ int engine_sync(struct segment *g, uint64_t off, uint64_t len)
 	return err;
 }
 
-/* Most pages have no flags: those are passed over many at a time. */
-static void settle(struct segment *g, int err)
+/* Most pages have no flags: those are passed over many at a time. Whether any is still to be
+ * written again. */
+static bool settle(struct segment *g, int err)
 {
 	const uint64_t pages = segment_pages(g), at_a_time = 512;
 	uint8_t *flags = segment_flags(g);
+	bool again = false;
 	uint64_t stop;
 
 	for (uint64_t p = 0; p < pages; p = stop) {
 		stop = MIN(p + at_a_time, pages);
 		if (all_zero(flags + p, stop - p))
 			continue;
-		for (; p < stop; p++)
+		for (; p < stop; p++) {
 			if (flags[p] & LEDGER_PENDING)
 				flags[p] = err ? LEDGER_UNKNOWN : flags[p] & LEDGER_COMPARE;
+			again |= flags[p] & LEDGER_UNKNOWN;
+		}
 	}
+	return again;
 }
 
 void engine_flushing(struct stage *s, bool flushing)
@@ -324,19 +329,21 @@ void engine_flushing(struct stage *s, bool flushing)
 }
 
 /* The kernel may drop pages whose write-back failed, and says so once: what was written since
- * the last success is then written again; also by who comes after us, if we die over it.
+ * the last success is then written again; also by who comes after us, if we die over it. A
+ * success says nothing of those that were not written again before it.
  */
 int engine_flush(struct stage *s)
 {
+	bool again = false;
 	struct segment *g;
 	int err;
 
 	engine_flushing(s, true);
 	err = fdatasync(s->fd) < 0 ? -errno : 0;
-	s->unflushed = err != 0;
 	LIST_FOREACH(g, &s->segments, link)
 		if (g->state != SEGMENT_FILLING)
-			settle(g, err);
+			again |= settle(g, err);
+	s->unflushed = err || (s->unflushed && again);
 	engine_flushing(s, false);
 	return err;
 }

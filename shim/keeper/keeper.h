@@ -105,7 +105,7 @@ struct stage {
 	pthread_mutex_t turn; /* of board_begin_read() and board_begin_write() */
 	unsigned in_turn;     /* threads that read or write */
 	unsigned writing;     /* threads */
-	bool unflushed; /* the last fdatasync() failed: nothing is written until one succeeds */
+	bool unflushed; /* fdatasync() failed; until one succeeds after all was written again */
 	bool to_flush;	/* when all is written */
 	LIST_HEAD(, segment) segments;
 	STAILQ_HEAD(, job) jobs;

@@ -7,6 +7,7 @@
  *
  *   store SEED    fills the memory with the pattern of SEED
  *   msync, fsync
+ *   msync BYTES   of the first ones
  *   check SEED    does the memory hold the pattern of SEED?
  *   read SEED     do read(), pread() and preadv() give that pattern?
  *   remap         lets go of the memory and maps the file again
@@ -60,6 +61,7 @@ static int remap(struct io_uring *ring)
 static void obey(struct io_uring *ring, const char *line)
 {
 	unsigned seed = 0;
+	size_t bytes;
 
 	if (sscanf(line, "store %u", &seed) == 1) {
 		fill(map, size, 0, seed);
@@ -70,6 +72,8 @@ static void obey(struct io_uring *ring, const char *line)
 	} else if (sscanf(line, "read %u", &seed) == 1) {
 		errno = EILSEQ;
 		say(!reads(seed));
+	} else if (sscanf(line, "msync %zu", &bytes) == 1) {
+		say(msync(map, bytes, MS_SYNC));
 	} else if (!strcmp(line, "msync\n")) {
 		say(msync(map, size, MS_SYNC));
 	} else if (!strcmp(line, "fsync\n")) {

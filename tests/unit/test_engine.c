@@ -906,6 +906,25 @@ static void flush__fails(void **state)
 	assert_int_equal(io.count, 1);
 }
 
+/* A success says nothing of what was not written again before it. */
+static void flush__of_a_part(void **state)
+{
+	(void)state;
+	begin(10, 0, 10);
+	change(2, 0xaa);
+	change(7, 0xaa);
+	assert_int_equal(sync_all(), 0);
+	io.sync_error = EIO;
+	assert_int_equal(engine_flush(&t.stage), -EIO);
+	quiet();
+	assert_int_equal(engine_sync(&t.seg, 0, 5 * page), 0);
+	assert_int_equal(engine_flush(&t.stage), 0);
+	assert_true(t.stage.unflushed);
+	assert_int_equal(sync_all(), 0);
+	assert_int_equal(engine_flush(&t.stage), 0);
+	assert_false(t.stage.unflushed);
+}
+
 /* Who waits by the only description there is takes the error off it; and by any, may be the
  * only one who is told. */
 static void flush__somebody_waited_and_was_told(void **state)
@@ -1078,6 +1097,7 @@ static const struct CMUnitTest tests[] = {
 	T(sync__ledger_is_scribbled_on),
 	T(flush__settles_what_was_written),
 	T(flush__fails),
+	T(flush__of_a_part),
 	T(flush__somebody_waited_and_was_told),
 	T(flush__leaves_a_segment_that_is_filled),
 	T(bases__recorded_anew),
