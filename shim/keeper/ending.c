@@ -115,11 +115,15 @@ int do_retire(struct segment *g, struct job *j, int *ret_fd)
 	return 0;
 }
 
-/* In the file, and on the device where that has just failed to take it. */
+/* In the file, and on the device where that has failed to take it. Whether it has may not have
+ * been asked yet; on overlayfs only a flush would say. */
 static int written(struct segment *g)
 {
-	int err = engine_sync(g, g->off, g->len);
+	int err;
 
+	if (segment_has_unflushed(g) && !g->stage->overlay)
+		stage_hear(g->stage);
+	err = engine_sync(g, g->off, g->len);
 	return !err && g->stage->unflushed ? stage_flush(g->stage) : err;
 }
 

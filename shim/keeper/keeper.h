@@ -259,6 +259,8 @@ int segment_share_ledger(struct segment *g); /* once more, as it is in the copy 
 /* `fd` came from a client with memory that is said to be a copy of it. Maps it if it was
  * superseded, or *ret is NULL. -errno */
 int segment_map_origin(const struct segment *g, int fd, const unsigned char **ret);
+/* Written and not known to be on the device, or not even written. */
+bool segment_has_unflushed(const struct segment *g);
 void segment_unpopulate(struct segment *g); /* our own mapping holds no page any more */
 void segment_free(struct segment *g);
 

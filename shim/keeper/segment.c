@@ -130,9 +130,7 @@ static int fixed_size_memfd(int fd, off_t *ret_size)
 	return 0;
 }
 
-/* Written and not known to be on the device, or not even written: the keeper before may have
- * been told that the device fails. */
-static bool has_unflushed(const struct segment *g)
+bool segment_has_unflushed(const struct segment *g)
 {
 	const uint64_t pages = segment_pages(g);
 	const uint8_t *flags = segment_flags(g);
@@ -242,7 +240,8 @@ int segment_adopt(struct stage *s, const struct msg *m, int memfd, int ledger,
 	g->state = fcntl(g->memfd, F_GET_SEALS) & F_SEAL_WRITE ? SEGMENT_SEALED : SEGMENT_LIVE;
 	g->ledger->state = g->state;
 	doubt_flush(g);
-	if (has_unflushed(g))
+	/* The keeper before may have been told that the device fails. */
+	if (segment_has_unflushed(g))
 		s->unflushed = true;
 	PROBE(takeover, s->key.ino, g->off, g->len, (int)g->state);
 	*ret = g;
