@@ -147,13 +147,16 @@ void engine_doubt(struct stage *s)
 static int begin_write_out(const struct batch *b)
 {
 	const uint64_t page = page_size(), first = b->page[0], last = b->page[b->n - 1] + 1;
+	int err;
 
 	if (sync_file_range(b->g->stage->fd, (off_t)(b->g->off + first * page),
 			    (off_t)((last - first) * page), SYNC_FILE_RANGE_WRITE) == 0 ||
 	    wait_denied(-errno))
 		return 0;
+	err = -errno;
 	doubt(b->g, first, last);
-	return -errno;
+	__atomic_store_n(&b->g->stage->unflushed, true, __ATOMIC_RELAXED); /* by any thread */
+	return err;
 }
 
 /* A description that is the program's, too, for want of one of our own, may be in append mode

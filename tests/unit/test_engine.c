@@ -42,7 +42,8 @@ static struct {
 	int sync_error;
 	unsigned syncs;
 	bool filling;	    /* another segment of the file is */
-	unsigned early;	    /* write-outs that are begun before a flush */
+	unsigned early;	    /* write-outs that are begun before a flush, */
+	int early_error;    /* and how they fail */
 	void (*turn)(void); /* when it is the engine's to write */
 	int turns;	    /* that are its just now */
 } io;
@@ -111,7 +112,8 @@ int sync_file_range(int fd, off_t off, off_t len, unsigned flags)
 	assert_int_equal(flags, SYNC_FILE_RANGE_WRITE); /* nothing is waited for */
 	assert_true((uint64_t)off >= t.seg.off && (uint64_t)len <= t.seg.len);
 	io.early++;
-	return 0;
+	errno = io.early_error;
+	return io.early_error ? -1 : 0;
 }
 
 static void quiet(void)
@@ -328,6 +330,27 @@ static void sync__early_write_out(void **state)
 		else
 			assert_int_equal(io.early, 0);
 	}
+}
+
+/* What the kernel dropped over it is written again, and flushed before it is let go of. */
+static void sync__early_write_out_fails(void **state)
+{
+	const uint64_t pages = 3 * ((1UL << 20) / page);
+
+	(void)state;
+	begin(pages, 0, pages);
+	t.stage.to_flush = true;
+	for (uint64_t p = 0; p < pages; p++)
+		change(p, 201);
+	io.early_error = EPERM; /* of a filter */
+	assert_int_equal(sync_all(), 0);
+	assert_false(t.stage.unflushed);
+	for (uint64_t p = 0; p < pages; p++)
+		change(p, 202);
+	io.early_error = ENOSPC;
+	assert_int_equal(sync_all(), -ENOSPC);
+	assert_int_equal(*flag(0), LEDGER_UNKNOWN);
+	assert_true(t.stage.unflushed);
 }
 
 static void sync__a_part(void **state)
@@ -1070,6 +1093,7 @@ static const struct CMUnitTest tests[] = {
 	T(sync__long_run),
 	T(sync__a_part),
 	T(sync__early_write_out),
+	T(sync__early_write_out_fails),
 	T(sync__never_grows_the_file),
 	T(sync__what_was_cut_off_stays_cut_off),
 	T(sync__file_is_cut_meanwhile),
