@@ -2,6 +2,7 @@
 /* What is asked: the main thread answers what it knows, and posts the rest to the stage's lane.
  */
 #include <errno.h>
+#include <fcntl.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
@@ -59,6 +60,16 @@ static void wait_for_run(struct conversation *c, const struct msg *m)
 	check_waiters();
 }
 
+/* That we can open it once more says nothing of what the client may do: O_PATH takes no right
+ * to the file, and a confinement (Landlock) does not forbid it.
+ */
+static bool may_write(int fd)
+{
+	const int flags = fcntl(fd, F_GETFL);
+
+	return flags >= 0 && (flags & O_ACCMODE) == O_RDWR && !(flags & O_PATH);
+}
+
 /* The stage that a request is about, or NULL. Only the descriptor says which file STAGE means.
  */
 static struct stage *stage_of(struct msg *m, int fd, int *ret_err)
@@ -72,7 +83,8 @@ static struct stage *stage_of(struct msg *m, int fd, int *ret_err)
 	case MSG_ATTACH:
 	case MSG_JOIN:
 		*ret_err = -EBADF;
-		if (fd < 0 || fstat(fd, &st) < 0 || !S_ISREG(st.st_mode))
+		if (fd < 0 || fstat(fd, &st) < 0 || !S_ISREG(st.st_mode) ||
+		    (m->type != MSG_JOIN && !may_write(fd)))
 			return NULL;
 		*ret_err = -ESTALE;
 		if (st.st_dev != m->key.dev || st.st_ino != m->key.ino)

@@ -5,7 +5,8 @@
  * Clients of the keeper that want memory given back to FILE, which holds OLD, that is not
  * theirs to give back: such as has not come into force yet, is used by another one only, was
  * let go of, or is of another worker's time. Each is told that there is none, nothing is sealed
- * or written, and who does use it goes on. Exit status 0 if that is so.
+ * or written, and who does use it goes on. Nor is there memory for a file by a descriptor that
+ * may not write it. Exit status 0 if that is so.
  */
 #include "client.h"
 
@@ -76,6 +77,23 @@ static void leave(int sock, uint64_t id)
 	wants("RELEASE", client_ask(sock, &m, NULL, 0, NULL), -EBUSY);
 }
 
+/* A descriptor that does not let its owner write the file says nothing of what he may do. */
+static void may_not_write(int sock)
+{
+	static const int how[] = { O_PATH, O_RDONLY, O_WRONLY };
+	struct client_file f = file;
+	int fds[PROTO_FDS] = { -1, -1, -1 };
+	uint64_t id;
+
+	for (size_t i = 0; i < ARRAY_SIZE(how); i++) {
+		f.fd = open(file.name, how[i] | O_CLOEXEC);
+		wants("open", f.fd < 0 ? -errno : 0, 0);
+		wants("STAGE of what may not be written",
+		      client_take(sock, MSG_STAGE, &f, &id, fds), -EBADF);
+		close(f.fd);
+	}
+}
+
 int main(int argc, char **argv)
 {
 	int fds[PROTO_FDS] = { -1, -1, -1 }, owner, other;
@@ -88,6 +106,7 @@ int main(int argc, char **argv)
 	wants(argv[2], -client_open(&file, argv[2]), 0);
 	owner = become(1);
 	other = become(2);
+	may_not_write(owner);
 	wants("STAGE", client_take(owner, MSG_STAGE, &file, &id, fds), 0);
 	refused("RETIRE of what is not in force", owner, id, fds[0]);
 	wants("COMMIT", client_put_in_force(owner, &file, id, fds[0]), 0);
