@@ -248,10 +248,12 @@ void outsiders_write_ends(struct stage *s)
 }
 
 /* What others did while we wrote may hide behind our own times, as it may where two changes
- * fall into one tick. */
+ * fall into one tick. Only a pass that nobody waits for has looked. */
 void outsiders_after(struct stage *s)
 {
-	s->look_again = s->writes != s->writes_before || is_recent(s->before.changed);
+	if (s->gently)
+		s->look_again = false;
+	s->look_again |= s->writes != s->writes_before || is_recent(s->before.changed);
 }
 
 void outsiders_pass_done(struct stage *s, struct effort e)
