@@ -2,12 +2,14 @@
 /* A segment's two memfds: the memory that takes the file's place, and its ledger. */
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/magic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/random.h>
 #include <sys/stat.h>
+#include <sys/vfs.h>
 #include <unistd.h>
 
 #include "common/cleanup.h"
@@ -115,14 +117,19 @@ static int check_ledger(const struct ledger_header *l, const struct stage *s,
 	return l->state == SEGMENT_LIVE || l->state == SEGMENT_SEALED ? 0 : -EPROTO;
 }
 
+/* Of huge pages, a hole that is punched later may be one that none are left for: to read there
+ * is SIGBUS, in the next worker again. */
 static int fixed_size_memfd(int fd, off_t *ret_size)
 {
 	const int fixed = F_SEAL_SHRINK | F_SEAL_GROW;
+	struct statfs sfs;
 	struct stat st;
 	int seals;
 
-	if (fd < 0 || fstat(fd, &st) < 0)
+	if (fd < 0 || fstat(fd, &st) < 0 || fstatfs(fd, &sfs) < 0)
 		return -EBADF;
+	if (sfs.f_type == HUGETLBFS_MAGIC)
+		return -EPERM;
 	seals = fcntl(fd, F_GET_SEALS); /* -1: no memfd */
 	if (seals < 0 || (seals & fixed) != fixed)
 		return -EPERM;

@@ -302,6 +302,28 @@ static void adopt__size_not_sealed(void **state)
 	segment_free(old);
 }
 
+/* Memory of which pages could be taken away so that there are none to replace them. */
+static void adopt__huge_pages(void **state)
+{
+	const uint64_t size = 2UL << 20;
+	struct segment *old, *g = NULL;
+	struct msg m;
+	int fd;
+
+	(void)state;
+	fd = memfd_create("unit", MFD_CLOEXEC | MFD_ALLOW_SEALING | MFD_HUGETLB |
+					  (21U << 26)); /* of 2 MiB */
+	if (fd < 0)
+		skip();
+	old = old_one(0, size / page, &m);
+	assert_int_equal(ftruncate(fd, (off_t)size), 0);
+	assert_int_equal(fcntl(fd, F_ADD_SEALS, F_SEAL_SHRINK | F_SEAL_GROW), 0);
+	assert_int_equal(segment_adopt(&stage, &m, fd, old->ledger_fd, &g), -EPERM);
+	assert_null(g);
+	close(fd);
+	segment_free(old);
+}
+
 /* It has no seals at all: the answer to the question is an error, not a set of seals. */
 static void adopt__not_memfds(void **state)
 {
@@ -512,6 +534,7 @@ static const struct CMUnitTest tests[] = {
 	T(adopt__header_that_is_wrong),
 	T(adopt__range_that_is_wrong),
 	T(adopt__size_not_sealed),
+	T(adopt__huge_pages),
 	T(adopt__not_memfds),
 	T(adopt__wrong_size),
 	T(adopt__ledger_that_cannot_be_written),
