@@ -40,14 +40,6 @@ static struct client_file whole, beginning, rest;
 static unsigned char *map; /* of all of it */
 static unsigned char expected[PAGES * PAGE];
 
-static void must(int err, const char *what)
-{
-	if (!err)
-		return;
-	printf("%s: %s\n", what, strerror(err < 0 ? -err : err));
-	exit(1);
-}
-
 /*
  * ---- the slow device: one file, each read of which is answered when we say so ----
  *
@@ -65,7 +57,7 @@ static void answer(uint64_t unique, int err, const void *content, size_t len)
 				     .unique = unique };
 	const struct iovec v[] = { { &h, sizeof(h) }, { (void *)(uintptr_t)content, len } };
 
-	must(writev(device, v, len ? 2 : 1) < 0 && errno != ENOENT ? errno : 0, "FUSE");
+	client_must(writev(device, v, len ? 2 : 1) < 0 && errno != ENOENT ? errno : 0, "FUSE");
 }
 
 static void serve_one(const struct fuse_in_header *h, const void *arg)
@@ -145,13 +137,13 @@ static int start_device(const char *slow)
 		printf("SKIP: cannot: this kernel has no FUSE (%s)\n", strerror(errno));
 		exit(77);
 	}
-	must(asked == MAP_FAILED || pipe2(orders, O_CLOEXEC) < 0 ? errno : 0, "pipe");
+	client_must(asked == MAP_FAILED || pipe2(orders, O_CLOEXEC) < 0 ? errno : 0, "pipe");
 	if (fork() == 0)
 		serve();
 	close(device);
 	close(orders[0]);
 	fd = open(slow, O_RDONLY | O_CLOEXEC);
-	must(fd < 0 ? errno : 0, slow);
+	client_must(fd < 0 ? errno : 0, slow);
 	return fd;
 }
 
@@ -182,16 +174,16 @@ static void begins(struct arrival *a, int slow, size_t page)
 {
 	a->slow = slow;
 	a->page = page;
-	must(pthread_create(&a->thread, NULL, read_slowly, a), "pthread_create");
-	must(poll_until(is_under_way, a, 20000) ? 0 : ETIME, "direct I/O");
+	client_must(pthread_create(&a->thread, NULL, read_slowly, a), "pthread_create");
+	client_must(poll_until(is_under_way, a, 20000) ? 0 : ETIME, "direct I/O");
 }
 
 static void arrives(struct arrival *a)
 {
 	fill_page(expected + a->page * PAGE, a->page);
-	must(write(orders[1], &a->page, sizeof(a->page)) < 0 ? errno : 0, "order");
-	must(pthread_join(a->thread, NULL), "pthread_join");
-	must(a->got == (ssize_t)PAGE ? 0 : EIO, "what arrives");
+	client_must(write(orders[1], &a->page, sizeof(a->page)) < 0 ? errno : 0, "order");
+	client_must(pthread_join(a->thread, NULL), "pthread_join");
+	client_must(a->got == (ssize_t)PAGE ? 0 : EIO, "what arrives");
 }
 
 /* ---- the clients ---- */
@@ -202,19 +194,10 @@ struct filling {
 	const struct client_file *part;
 };
 
-static int become(uint64_t number, uint64_t interval_ms)
-{
-	pid_t worker;
-	const int sock = client_become(keeper, number, interval_ms, &worker);
-
-	must(sock < 0 ? ETIMEDOUT : 0, "HELLO");
-	return sock;
-}
-
 static void stage(struct filling *g, int sock, const struct client_file *part)
 {
 	*g = (struct filling){ .sock = sock, .part = part };
-	must(client_take(sock, MSG_STAGE, part, &g->id, g->fds), "STAGE");
+	client_must(client_take(sock, MSG_STAGE, part, &g->id, g->fds), "STAGE");
 }
 
 static void copy(const struct filling *g)
@@ -222,9 +205,10 @@ static void copy(const struct filling *g)
 	static unsigned char content[PAGES * PAGE];
 	const ssize_t len = (ssize_t)g->part->size;
 
-	must(pread(g->part->fd, content, (size_t)len, (off_t)g->part->off) == len ? 0 : EIO,
-	     "read");
-	must(pwrite(g->fds[0], content, (size_t)len, 0) == len ? 0 : EIO, "copy");
+	client_must(pread(g->part->fd, content, (size_t)len, (off_t)g->part->off) == len ? 0
+											 : EIO,
+		    "read");
+	client_must(pwrite(g->fds[0], content, (size_t)len, 0) == len ? 0 : EIO, "copy");
 }
 
 /* Or COMMIT; `window`: of which nobody can reach the pages. */
@@ -241,14 +225,14 @@ static int clean(const struct filling *g, enum msg_type type, const struct clien
 static void fill_rest(struct filling *other, int sock)
 {
 	stage(other, sock, &rest);
-	must(clean(other, MSG_CLEAN, &rest), "CLEAN of the rest");
+	client_must(clean(other, MSG_CLEAN, &rest), "CLEAN of the rest");
 	copy(other);
 }
 
 static void stage_rest(struct filling *other, int sock)
 {
 	fill_rest(other, sock);
-	must(clean(other, MSG_COMMIT, &whole), "COMMIT of the rest");
+	client_must(clean(other, MSG_COMMIT, &whole), "COMMIT of the rest");
 }
 
 static void is_whole(const char *what, int fd)
@@ -256,8 +240,9 @@ static void is_whole(const char *what, int fd)
 	static unsigned char content[FILLED * PAGE];
 	const unsigned char *is = content;
 
-	must(pread(fd, content, sizeof(content), 0) == (ssize_t)sizeof(content) ? 0 : EIO,
-	     "read");
+	client_must(pread(fd, content, sizeof(content), 0) == (ssize_t)sizeof(content) ? 0
+										       : EIO,
+		    "read");
 	for (size_t i = 0; i < sizeof(content); i++)
 		if (is[i] != expected[i]) {
 			printf("%s has not what has arrived, or should not, at %zu\n", what, i);
@@ -269,7 +254,7 @@ static void *map_all(void)
 {
 	void *p = mmap(NULL, PAGES * PAGE, PROT_READ | PROT_WRITE, MAP_SHARED, whole.fd, 0);
 
-	must(p == MAP_FAILED ? errno : 0, "mmap");
+	client_must(p == MAP_FAILED ? errno : 0, "mmap");
 	return p;
 }
 
@@ -279,8 +264,10 @@ static void read_all(void)
 	char page[PAGE];
 
 	for (size_t i = 0; i < PAGES; i++)
-		must(pread(whole.fd, page, PAGE, (off_t)(i * PAGE)) == (ssize_t)PAGE ? 0 : EIO,
-		     "read");
+		client_must(pread(whole.fd, page, PAGE, (off_t)(i * PAGE)) == (ssize_t)PAGE
+				    ? 0
+				    : EIO,
+			    "read");
 }
 
 static void flushes(const struct filling *other)
@@ -289,7 +276,7 @@ static void flushes(const struct filling *other)
 
 	client_prepare(&m, MSG_SYNC, &rest, 0);
 	m.flags = SYNC_DURABLE;
-	must(client_ask(other->sock, &m, NULL, 0, NULL), "SYNC");
+	client_must(client_ask(other->sock, &m, NULL, 0, NULL), "SYNC");
 }
 
 static bool merged(void *arg)
@@ -304,8 +291,9 @@ static void somebody_stores(struct filling *other)
 {
 	map = map_all();
 	map[rest.off] ^= 0xff;
-	must(poll_until(merged, other, 20000) ? 0 : ETIME, "what is stored does not come");
-	must(munmap(map, PAGES * PAGE) ? errno : 0, "munmap");
+	client_must(poll_until(merged, other, 20000) ? 0 : ETIME,
+		    "what is stored does not come");
+	client_must(munmap(map, PAGES * PAGE) ? errno : 0, "munmap");
 }
 
 int main(int argc, char **argv)
@@ -320,18 +308,18 @@ int main(int argc, char **argv)
 		if (++how == HOWS)
 			return 2;
 	keeper = argv[2];
-	must(client_open(&whole, argv[3]), argv[3]);
-	must(whole.size != PAGES * PAGE ? EINVAL : 0, "the size of FILE");
+	client_must(client_open(&whole, argv[3]), argv[3]);
+	client_must(whole.size != PAGES * PAGE ? EINVAL : 0, "the size of FILE");
 	beginning = rest = whole;
 	beginning.size = FILLED * PAGE;
 	rest.off = beginning.size;
 	rest.size = whole.size - rest.off;
 	fill(expected, whole.size, 0, OLD);
 	slow = start_device(argv[4]);
-	must(fdatasync(whole.fd) ? errno : 0, "fdatasync");
-	must(posix_fadvise(whole.fd, 0, 0, POSIX_FADV_DONTNEED), "posix_fadvise");
+	client_must(fdatasync(whole.fd) ? errno : 0, "fdatasync");
+	client_must(posix_fadvise(whole.fd, 0, 0, POSIX_FADV_DONTNEED), "posix_fadvise");
 
-	sock = become(2, how == MERGE ? 10 : 60000);
+	sock = client_must_become(keeper, 2, how == MERGE ? 10 : 60000, NULL);
 	if (how == MERGE) {
 		stage_rest(&other, sock);
 		read_all();
@@ -340,14 +328,14 @@ int main(int argc, char **argv)
 	begins(&first, slow, LANDS);
 	if (how == WAIT)
 		begins(&second, slow, LANDS_TOO);
-	must(munmap(map, PAGES * PAGE) ? errno : 0, "munmap");
+	client_must(munmap(map, PAGES * PAGE) ? errno : 0, "munmap");
 	if (how == FLUSH)
 		stage_rest(&other, sock);
 	if (how == WAIT)
 		fill_rest(&other, sock);
 
-	stage(&g, become(1, 60000), &beginning);
-	must(clean(&g, MSG_CLEAN, &beginning), "CLEAN");
+	stage(&g, client_must_become(keeper, 1, 60000, NULL), &beginning);
+	client_must(clean(&g, MSG_CLEAN, &beginning), "CLEAN");
 	copy(&g);
 	arrives(&first);
 	switch (how) {
@@ -356,16 +344,16 @@ int main(int argc, char **argv)
 		break;
 	case CLEAN:
 		stage(&other, sock, &rest);
-		must(clean(&other, MSG_CLEAN, &whole), "CLEAN of the rest");
+		client_must(clean(&other, MSG_CLEAN, &whole), "CLEAN of the rest");
 		break;
 	case WAIT:
-		must(clean(&other, MSG_COMMIT, &whole) == -EBUSY ? 0 : EPROTO,
-		     "COMMIT of the rest");
+		client_must(clean(&other, MSG_COMMIT, &whole) == -EBUSY ? 0 : EPROTO,
+			    "COMMIT of the rest");
 		break;
 	default:
 		somebody_stores(&other);
 	}
-	must(clean(&g, MSG_COMMIT, &beginning), "COMMIT");
+	client_must(clean(&g, MSG_COMMIT, &beginning), "COMMIT");
 	is_whole("memory", g.fds[0]);
 	is_whole("the file", whole.fd);
 	if (how == WAIT)

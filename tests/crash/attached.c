@@ -27,22 +27,6 @@
 static const char *keeper;
 static struct client_file file;
 
-static void must(int err, const char *what)
-{
-	if (!err)
-		return;
-	printf("%s: %s\n", what, strerror(err < 0 ? -err : err));
-	exit(1);
-}
-
-static int become(uint64_t number, pid_t *ret_worker)
-{
-	const int sock = client_become(keeper, number, 60000, ret_worker);
-
-	must(sock < 0 ? ETIMEDOUT : 0, "HELLO");
-	return sock;
-}
-
 static bool is_gone(void *arg)
 {
 	return kill(*(pid_t *)arg, 0) < 0;
@@ -54,9 +38,9 @@ static void kill_pair(pid_t worker, const char *guardian)
 
 	kill(pid, SIGKILL);
 	kill(worker, SIGKILL);
-	must(poll_until(is_gone, &pid, 20000) ? 0 : EBUSY, "the guardian");
-	must(poll_until(is_gone, &worker, 20000) ? 0 : EBUSY, "the worker");
-	must(system("\"$BUILD\"/pinstage-keeper >/dev/null 2>&1 &"), "another keeper");
+	client_must(poll_until(is_gone, &pid, 20000) ? 0 : EBUSY, "the guardian");
+	client_must(poll_until(is_gone, &worker, 20000) ? 0 : EBUSY, "the worker");
+	client_must(system("\"$BUILD\"/pinstage-keeper >/dev/null 2>&1 &"), "another keeper");
 }
 
 static void put(int memfd, uint64_t off, size_t len, unsigned seed)
@@ -64,7 +48,8 @@ static void put(int memfd, uint64_t off, size_t len, unsigned seed)
 	static unsigned char content[SIZE];
 
 	fill(content, len, 0, seed);
-	must(pwrite(memfd, content, len, (off_t)off) == (ssize_t)len ? 0 : errno, "store");
+	client_must(pwrite(memfd, content, len, (off_t)off) == (ssize_t)len ? 0 : errno,
+		    "store");
 }
 
 static void sync_file(int sock)
@@ -73,7 +58,7 @@ static void sync_file(int sock)
 
 	client_prepare(&m, MSG_SYNC, &file, 0);
 	m.flags = SYNC_DURABLE;
-	must(client_ask(sock, &m, NULL, 0, NULL), "SYNC");
+	client_must(client_ask(sock, &m, NULL, 0, NULL), "SYNC");
 }
 
 /* The n-th half of the file. */
@@ -91,16 +76,17 @@ static void stage_half(int sock, int n, int got[PROTO_FDS])
 	uint64_t id;
 
 	prepare_half(&m, MSG_STAGE, n, 0);
-	must(client_ask(sock, &m, &file.fd, 1, got), "STAGE");
+	client_must(client_ask(sock, &m, &file.fd, 1, got), "STAGE");
 	id = m.id;
 	prepare_half(&m, MSG_CLEAN, n, id);
-	must(client_ask(sock, &m, NULL, 0, NULL), "CLEAN");
-	must(pread(file.fd, content, SIZE / 2, n * (off_t)SIZE / 2) == SIZE / 2 ? 0 : EIO,
-	     "read");
-	must(pwrite(got[0], content, SIZE / 2, 0) == SIZE / 2 ? 0 : EIO, "copy");
+	client_must(client_ask(sock, &m, NULL, 0, NULL), "CLEAN");
+	client_must(pread(file.fd, content, SIZE / 2, n * (off_t)SIZE / 2) == SIZE / 2 ? 0
+										       : EIO,
+		    "read");
+	client_must(pwrite(got[0], content, SIZE / 2, 0) == SIZE / 2 ? 0 : EIO, "copy");
 	prepare_half(&m, MSG_COMMIT, n, id);
 	m.arg[0] = 2000;
-	must(client_ask(sock, &m, NULL, 0, NULL), "COMMIT");
+	client_must(client_ask(sock, &m, NULL, 0, NULL), "COMMIT");
 }
 
 static void attach_half(int sock, int n, const int got[PROTO_FDS])
@@ -109,7 +95,7 @@ static void attach_half(int sock, int n, const int got[PROTO_FDS])
 	struct msg m;
 
 	prepare_half(&m, MSG_ATTACH, n, 0);
-	must(client_ask(sock, &m, fds, 3, NULL), "ATTACH");
+	client_must(client_ask(sock, &m, fds, 3, NULL), "ATTACH");
 }
 
 static int late(char **argv)
@@ -117,22 +103,24 @@ static int late(char **argv)
 	int first[PROTO_FDS] = { -1, -1, -1 }, second[PROTO_FDS] = { -1, -1, -1 };
 	static unsigned char content[SIZE];
 	pid_t worker;
-	int one = become(1, &worker), two = become(2, &worker);
+	int one = client_must_become(keeper, 1, 60000, &worker),
+	    two = client_must_become(keeper, 2, 60000, &worker);
 
 	stage_half(one, 0, first);
 	stage_half(two, 1, second);
 	kill_pair(worker, argv[0]);
-	one = become(1, &worker);
+	one = client_must_become(keeper, 1, 60000, &worker);
 	attach_half(one, 0, first);
 	sync_file(one);
 	/* As a process that has not pinstage. */
 	fill(content, SIZE, 0, NEW);
-	must(pwrite(file.fd, content, 4096, SIZE / 2) == 4096 ? 0 : errno, "write");
+	client_must(pwrite(file.fd, content, 4096, SIZE / 2) == 4096 ? 0 : errno, "write");
 	sync_file(one);
-	two = become(2, &worker);
+	two = client_must_become(keeper, 2, 60000, &worker);
 	attach_half(two, 1, second);
 	sync_file(two);
-	must(pread(second[0], content + SIZE / 2, SIZE / 2, 0) == SIZE / 2 ? 0 : EIO, "memory");
+	client_must(pread(second[0], content + SIZE / 2, SIZE / 2, 0) == SIZE / 2 ? 0 : EIO,
+		    "memory");
 	if (memcmp(content, content + SIZE / 2, 4096) != 0) {
 		puts("what was written meanwhile is not in memory");
 		return 1;
@@ -144,13 +132,13 @@ static int late(char **argv)
 static void leave_sealed(int ret_fds[PROTO_FDS])
 {
 	pid_t worker;
-	const int sock = become(1, &worker);
+	const int sock = client_must_become(keeper, 1, 60000, &worker);
 	uint64_t id;
 
-	must(client_take(sock, MSG_STAGE, &file, &id, ret_fds), "STAGE");
-	must(client_put_in_force(sock, &file, id, ret_fds[0]), "COMMIT");
+	client_must(client_take(sock, MSG_STAGE, &file, &id, ret_fds), "STAGE");
+	client_must(client_put_in_force(sock, &file, id, ret_fds[0]), "COMMIT");
 	put(ret_fds[0], 0, SIZE, OLD);
-	must(fcntl(ret_fds[0], F_ADD_SEALS, F_SEAL_WRITE) ? errno : 0, "seal");
+	client_must(fcntl(ret_fds[0], F_ADD_SEALS, F_SEAL_WRITE) ? errno : 0, "seal");
 	kill(worker, SIGKILL);
 	close(sock);
 }
@@ -158,8 +146,8 @@ static void leave_sealed(int ret_fds[PROTO_FDS])
 static void make_room(char **fillers)
 {
 	while (*fillers)
-		must(unlink(*fillers++) ? errno : 0, "unlink");
-	must(syncfs(file.fd) ? errno : 0, "syncfs");
+		client_must(unlink(*fillers++) ? errno : 0, "unlink");
+	client_must(syncfs(file.fd) ? errno : 0, "syncfs");
 }
 
 /* What the program ends with. */
@@ -167,7 +155,7 @@ static int confirmed_in_file(const char *otherwise)
 {
 	static unsigned char content[SIZE];
 
-	must(pread(file.fd, content, SIZE, 0) == SIZE ? 0 : errno, "read");
+	client_must(pread(file.fd, content, SIZE, 0) == SIZE ? 0 : errno, "read");
 	if (differs(content, SIZE, 0, OLD) < 0)
 		return 0;
 	puts(otherwise);
@@ -182,18 +170,18 @@ static int superseded(char **argv)
 	uint64_t id;
 
 	leave_sealed(sealed);
-	two = become(2, &worker);
-	must(client_take(two, MSG_JOIN, &file, &id, last), "JOIN");
+	two = client_must_become(keeper, 2, 60000, &worker);
+	client_must(client_take(two, MSG_JOIN, &file, &id, last), "JOIN");
 	put(last[0], 0, SIZE, NEW);
 	make_room(argv + 1);
 	sync_file(two);
 	put(last[0], 0, SIZE, OLD);
 	kill_pair(worker, argv[0]);
-	one = become(1, &worker);
-	must(client_take(one, MSG_ATTACH, &file, &id, sealed), "ATTACH");
-	must(client_say(one, MSG_RETIRE, &file, id), "RETIRE");
-	two = become(2, &worker);
-	must(client_take(two, MSG_ATTACH, &file, &id, last), "the other ATTACH");
+	one = client_must_become(keeper, 1, 60000, &worker);
+	client_must(client_take(one, MSG_ATTACH, &file, &id, sealed), "ATTACH");
+	client_must(client_say(one, MSG_RETIRE, &file, id), "RETIRE");
+	two = client_must_become(keeper, 2, 60000, &worker);
+	client_must(client_take(two, MSG_ATTACH, &file, &id, last), "the other ATTACH");
 	sync_file(two);
 	return confirmed_in_file("what was confirmed is not in the file");
 }
@@ -202,7 +190,7 @@ static int copy_of(int memory)
 {
 	const int copy = client_copy_of(memory, SIZE);
 
-	must(copy < 0 ? errno : 0, "copy");
+	client_must(copy < 0 ? errno : 0, "copy");
 	return copy;
 }
 
@@ -214,16 +202,16 @@ static int copied(char **argv)
 	uint64_t id;
 
 	leave_sealed(sealed);
-	two = become(2, &worker);
-	must(client_take(two, MSG_JOIN, &file, &id, last), "JOIN");
+	two = client_must_become(keeper, 2, 60000, &worker);
+	client_must(client_take(two, MSG_JOIN, &file, &id, last), "JOIN");
 	kill_pair(worker, argv[0]);
 	close(two);
 	close(last[0]);
 	make_room(argv + 1);
 	sealed[2] = sealed[0];
 	sealed[0] = copy_of(sealed[2]);
-	one = become(1, &worker);
-	must(client_take(one, MSG_ATTACH, &file, &id, sealed), "ATTACH");
+	one = client_must_become(keeper, 1, 60000, &worker);
+	client_must(client_take(one, MSG_ATTACH, &file, &id, sealed), "ATTACH");
 	sync_file(one);
 	return confirmed_in_file("what a client that lives had stored is not in the file");
 }
@@ -233,7 +221,7 @@ int main(int argc, char **argv)
 	if (argc < 5)
 		return 2;
 	keeper = argv[2];
-	must(client_open(&file, argv[3]), argv[3]);
+	client_must(client_open(&file, argv[3]), argv[3]);
 	file.size = SIZE;
 	if (!strcmp(argv[1], "late"))
 		return late(argv + 4);

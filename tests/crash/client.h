@@ -144,6 +144,27 @@ static inline int client_become(const char *keeper, uint64_t number, uint64_t in
 	return -1;
 }
 
+/* For a test that is over where a step of it fails: errno or -errno. */
+static inline void client_must(int err, const char *what)
+{
+	if (!err)
+		return;
+	printf("%s: %s\n", what, strerror(err < 0 ? -err : err));
+	exit(1);
+}
+
+/* ret_worker may be NULL. */
+static inline int client_must_become(const char *keeper, uint64_t number, uint64_t interval_ms,
+				     pid_t *ret_worker)
+{
+	pid_t worker;
+	const int sock =
+		client_become(keeper, number, interval_ms, ret_worker ? ret_worker : &worker);
+
+	client_must(sock < 0 ? ETIMEDOUT : 0, "HELLO");
+	return sock;
+}
+
 /* STAGE, or JOIN or ATTACH: `got` has memory and ledger, or for ATTACH goes along; the third is
  * then what the memory is a copy of, or -1. */
 static inline int client_take(int sock, enum msg_type type, const struct client_file *f,

@@ -22,30 +22,13 @@
 static const char *keeper;
 static struct client_file beginning, middle, end;
 
-static void must(int err, const char *what)
-{
-	if (!err)
-		return;
-	printf("%s: %s\n", what, strerror(err < 0 ? -err : err));
-	exit(1);
-}
-
-static int become(uint64_t number)
-{
-	pid_t worker;
-	const int sock = client_become(keeper, number, 60000, &worker);
-
-	must(sock < 0 ? ETIMEDOUT : 0, "HELLO");
-	return sock;
-}
-
 static uint64_t stage(int sock, const struct client_file *f)
 {
 	int fds[PROTO_FDS] = { -1, -1, -1 };
 	uint64_t id;
 
-	must(client_take(sock, MSG_STAGE, f, &id, fds), "STAGE");
-	must(client_put_in_force(sock, f, id, fds[0]), "COMMIT");
+	client_must(client_take(sock, MSG_STAGE, f, &id, fds), "STAGE");
+	client_must(client_put_in_force(sock, f, id, fds[0]), "COMMIT");
 	close(fds[0]);
 	close(fds[1]);
 	return id;
@@ -69,7 +52,7 @@ static void *map(const struct client_file *f)
 {
 	void *p = mmap(NULL, f->size, PROT_READ | PROT_WRITE, MAP_SHARED, f->fd, (off_t)f->off);
 
-	must(p == MAP_FAILED ? errno : 0, "mmap");
+	client_must(p == MAP_FAILED ? errno : 0, "mmap");
 	return p;
 }
 
@@ -78,14 +61,15 @@ static int orders[2], answers[2];
 
 static void other(void)
 {
-	const int sock = become(3);
+	const int sock = client_must_become(keeper, 3, 60000, NULL);
 	const struct client_file *f;
 	int err;
 
 	close(orders[1]);
 	while (read(orders[0], &f, sizeof(f)) == sizeof(f)) {
 		err = may_stage(sock, f);
-		must(write(answers[1], &err, sizeof(err)) == sizeof(err) ? 0 : errno, "answer");
+		client_must(write(answers[1], &err, sizeof(err)) == sizeof(err) ? 0 : errno,
+			    "answer");
 	}
 	exit(0);
 }
@@ -94,8 +78,9 @@ static int other_may_stage(const struct client_file *f)
 {
 	int err;
 
-	must(write(orders[1], &f, sizeof(f)) == sizeof(f) ? 0 : errno, "order");
-	must(read(answers[0], &err, sizeof(err)) == sizeof(err) ? 0 : EPIPE, "the other one");
+	client_must(write(orders[1], &f, sizeof(f)) == sizeof(f) ? 0 : errno, "order");
+	client_must(read(answers[0], &err, sizeof(err)) == sizeof(err) ? 0 : EPIPE,
+		    "the other one");
 	return err;
 }
 
@@ -104,7 +89,7 @@ static void nothing_to_join(int sock, const struct client_file *f)
 	int fds[PROTO_FDS] = { -1, -1, -1 };
 	uint64_t id;
 
-	must(client_take(sock, MSG_JOIN, f, &id, fds) == -ENOENT ? 0 : EEXIST, "JOIN");
+	client_must(client_take(sock, MSG_JOIN, f, &id, fds) == -ENOENT ? 0 : EEXIST, "JOIN");
 }
 
 /* False: it took so long that the keeper would have looked in any case. */
@@ -118,7 +103,7 @@ static bool is_seen(int sock, bool given_back)
 	int err;
 
 	if (given_back)
-		must(client_say(sock, MSG_RETIRE, f, id), "RETIRE");
+		client_must(client_say(sock, MSG_RETIRE, f, id), "RETIRE");
 	else
 		nothing_to_join(sock, f);
 	at = map(f);
@@ -130,10 +115,10 @@ static bool is_seen(int sock, bool given_back)
 		       strerror(-err));
 		exit(1);
 	}
-	must(may_stage(sock, f), "STAGE by who maps it");
-	must(munmap(at, f->size) ? errno : 0, "munmap");
+	client_must(may_stage(sock, f), "STAGE by who maps it");
+	client_must(munmap(at, f->size) ? errno : 0, "munmap");
 	if (!given_back)
-		must(client_say(sock, MSG_RETIRE, &beginning, id), "RETIRE");
+		client_must(client_say(sock, MSG_RETIRE, &beginning, id), "RETIRE");
 	return took < FRESH;
 }
 
@@ -142,7 +127,7 @@ static void must_be_seen(int sock, bool given_back)
 	for (int i = 0; i < TRIES; i++)
 		if (is_seen(sock, given_back))
 			return;
-	must(ETIME, "never within a moment");
+	client_must(ETIME, "never within a moment");
 }
 
 int main(int argc, char **argv)
@@ -152,19 +137,19 @@ int main(int argc, char **argv)
 	if (argc != 3)
 		return 2;
 	keeper = argv[1];
-	must(client_open(&beginning, argv[2]), argv[2]);
-	must(beginning.size < 3 * PART ? EINVAL : 0, "FILE is too small");
+	client_must(client_open(&beginning, argv[2]), argv[2]);
+	client_must(beginning.size < 3 * PART ? EINVAL : 0, "FILE is too small");
 	beginning.size = PART;
 	middle = end = beginning;
 	middle.off = PART;
 	end.off = 2 * PART;
-	must(pipe(orders) || pipe(answers) ? errno : 0, "pipe");
+	client_must(pipe(orders) || pipe(answers) ? errno : 0, "pipe");
 	if (fork() == 0)
 		other();
 	close(orders[0]);
 	close(answers[1]);
-	(void)stage(become(1), &end);
-	sock = become(2);
+	(void)stage(client_must_become(keeper, 1, 60000, NULL), &end);
+	sock = client_must_become(keeper, 2, 60000, NULL);
 	must_be_seen(sock, true);
 	must_be_seen(sock, false);
 	return 0;

@@ -20,31 +20,24 @@
 
 static struct client_file file;
 
-static void must(int err, const char *what)
-{
-	if (!err)
-		return;
-	printf("%s: %s\n", what, strerror(err < 0 ? -err : err));
-	exit(1);
-}
-
 static void copy(int memory)
 {
 	char page[4096];
 
 	for (off_t at = 0; at < (off_t)file.size; at += (off_t)sizeof(page))
-		must(pread(file.fd, page, sizeof(page), at) == sizeof(page) &&
-				     pwrite(memory, page, sizeof(page), at) == sizeof(page)
-			     ? 0
-			     : EIO,
-		     "copy");
+		client_must(pread(file.fd, page, sizeof(page), at) == sizeof(page) &&
+					    pwrite(memory, page, sizeof(page), at) ==
+						    sizeof(page)
+				    ? 0
+				    : EIO,
+			    "copy");
 }
 
 static void somebody_writes(const char *what)
 {
-	must(pwrite(file.fd, what, strlen(what), 0) == (ssize_t)strlen(what) ? 0 : errno,
-	     "write");
-	must(fdatasync(file.fd) ? errno : 0, "fdatasync");
+	client_must(pwrite(file.fd, what, strlen(what), 0) == (ssize_t)strlen(what) ? 0 : errno,
+		    "write");
+	client_must(fdatasync(file.fd) ? errno : 0, "fdatasync");
 	usleep(500 * 1000); /* tens of passes */
 }
 
@@ -64,15 +57,15 @@ static bool is_there(void *arg)
 
 static int stage(int sock, int got[PROTO_FDS], uint64_t *ret_id)
 {
-	must(client_take(sock, MSG_STAGE, &file, ret_id, got), "STAGE");
-	must(client_say(sock, MSG_CLEAN, &file, *ret_id), "CLEAN");
+	client_must(client_take(sock, MSG_STAGE, &file, ret_id, got), "STAGE");
+	client_must(client_say(sock, MSG_CLEAN, &file, *ret_id), "CLEAN");
 	copy(got[0]);
 	return got[0];
 }
 
 static void retire(int sock, int got[PROTO_FDS], uint64_t id)
 {
-	must(client_say(sock, MSG_RETIRE, &file, id), "RETIRE");
+	client_must(client_say(sock, MSG_RETIRE, &file, id), "RETIRE");
 	close(got[0]);
 	close(got[1]);
 	close(sock);
@@ -91,10 +84,10 @@ static void stage_slowly(const char *keeper, uint64_t number, const char *what, 
 	if (say_copied) {
 		client_prepare(&m, MSG_COPIED, &file, id);
 		m.len = 4096;
-		must(client_send(sock, &m, NULL, 0), "COPIED");
+		client_must(client_send(sock, &m, NULL, 0), "COPIED");
 	}
 	somebody_writes(what);
-	must(client_say(sock, MSG_COMMIT, &file, id), "COMMIT");
+	client_must(client_say(sock, MSG_COMMIT, &file, id), "COMMIT");
 	if (!poll_until(is_there, &t, AFTER_MS)) {
 		printf("memory does not have what was written%s\n",
 		       say_copied ? ", with COPIED" : "");
@@ -113,8 +106,8 @@ static int take_turns(const char *keeper)
 	snprintf(board, sizeof(board), "%.*s/" BOARD_NAME, (int)(strrchr(keeper, '/') - keeper),
 		 keeper);
 	fd = open(board, O_RDWR | O_CLOEXEC);
-	must(fd < 0 ? errno : 0, board);
-	must(fcntl(fd, F_OFD_SETLKW, &all) < 0 ? errno : 0, "the turn");
+	client_must(fd < 0 ? errno : 0, board);
+	client_must(fcntl(fd, F_OFD_SETLKW, &all) < 0 ? errno : 0, "the turn");
 	return fd;
 }
 
@@ -127,15 +120,15 @@ static void wait_for_a_turn(const char *keeper)
 	uint64_t id;
 
 	t.memory = stage(sock, got, &id);
-	must(client_say(sock, MSG_COMMIT, &file, id), "COMMIT");
+	client_must(client_say(sock, MSG_COMMIT, &file, id), "COMMIT");
 	turns = take_turns(keeper);
 	somebody_writes(t.what);
-	must(is_there(&t) ? EEXIST : 0, "no pass waits");
+	client_must(is_there(&t) ? EEXIST : 0, "no pass waits");
 	close(turns);
-	must(poll_until(is_there, &t, AFTER_MS) ? 0 : ETIME, t.what);
+	client_must(poll_until(is_there, &t, AFTER_MS) ? 0 : ETIME, t.what);
 	t.what = "written after that ...";
 	somebody_writes(t.what);
-	must(poll_until(is_there, &t, AFTER_MS) ? 0 : ETIME, t.what);
+	client_must(poll_until(is_there, &t, AFTER_MS) ? 0 : ETIME, t.what);
 	retire(sock, got, id);
 }
 
@@ -143,7 +136,7 @@ int main(int argc, char **argv)
 {
 	if (argc != 4)
 		return 2;
-	must(client_open(&file, argv[3]), argv[3]);
+	client_must(client_open(&file, argv[3]), argv[3]);
 	if (!strcmp(argv[1], "turn")) {
 		wait_for_a_turn(argv[2]);
 		return 0;

@@ -38,28 +38,10 @@ static char **fillers;
 static struct client_file file, beside;
 static unsigned char expected[SIZE];
 
-static void must(int err, const char *what)
-{
-	if (!err)
-		return;
-	printf("%s: %s\n", what, strerror(err < 0 ? -err : err));
-	exit(1);
-}
-
-static int become(uint64_t number, pid_t *ret_worker)
-{
-	pid_t worker;
-	const int sock =
-		client_become(keeper, number, 60000, ret_worker ? ret_worker : &worker);
-
-	must(sock < 0 ? ETIMEDOUT : 0, "HELLO");
-	return sock;
-}
-
 /* In memory, or in the file. */
 static void put(int fd, const void *content, size_t len, off_t at)
 {
-	must(pwrite(fd, content, len, at) == (ssize_t)len ? 0 : errno, "store");
+	client_must(pwrite(fd, content, len, at) == (ssize_t)len ? 0 : errno, "store");
 }
 
 static void put_all(int memory, unsigned seed)
@@ -78,7 +60,7 @@ static void holds(const char *what, int fd)
 {
 	static unsigned char content[SIZE];
 
-	must(pread(fd, content, SIZE, 0) == SIZE ? 0 : errno, "read");
+	client_must(pread(fd, content, SIZE, 0) == SIZE ? 0 : errno, "read");
 	for (size_t i = 0; i < SIZE; i++) {
 		if (content[i] == expected[i])
 			continue;
@@ -90,8 +72,8 @@ static void holds(const char *what, int fd)
 static void make_room(void)
 {
 	while (*fillers)
-		must(unlink(*fillers++) ? errno : 0, "unlink");
-	must(syncfs(file.fd) ? errno : 0, "syncfs");
+		client_must(unlink(*fillers++) ? errno : 0, "unlink");
+	client_must(syncfs(file.fd) ? errno : 0, "syncfs");
 }
 
 static void confirm(int sock)
@@ -100,7 +82,7 @@ static void confirm(int sock)
 
 	client_prepare(&m, MSG_SYNC, &file, 0);
 	m.flags = SYNC_DURABLE;
-	must(client_ask(sock, &m, NULL, 0, NULL), "SYNC");
+	client_must(client_ask(sock, &m, NULL, 0, NULL), "SYNC");
 }
 
 static void forget(int fds[PROTO_FDS])
@@ -113,13 +95,13 @@ static void forget(int fds[PROTO_FDS])
 static void leave_sealed(int ret_fds[PROTO_FDS])
 {
 	pid_t worker;
-	const int sock = become(1, &worker);
+	const int sock = client_must_become(keeper, 1, 60000, &worker);
 	uint64_t id;
 
-	must(client_take(sock, MSG_STAGE, &file, &id, ret_fds), "STAGE");
-	must(client_put_in_force(sock, &file, id, ret_fds[0]), "COMMIT");
+	client_must(client_take(sock, MSG_STAGE, &file, &id, ret_fds), "STAGE");
+	client_must(client_put_in_force(sock, &file, id, ret_fds[0]), "COMMIT");
 	put_all(ret_fds[0], OLD);
-	must(fcntl(ret_fds[0], F_ADD_SEALS, F_SEAL_WRITE) ? errno : 0, "seal");
+	client_must(fcntl(ret_fds[0], F_ADD_SEALS, F_SEAL_WRITE) ? errno : 0, "seal");
 	kill(worker, SIGKILL);
 	close(sock);
 }
@@ -128,11 +110,11 @@ static void leave_sealed(int ret_fds[PROTO_FDS])
 static void stage_beside(void)
 {
 	int fds[PROTO_FDS] = { -1, -1, -1 };
-	const int sock = become(3, NULL);
+	const int sock = client_must_become(keeper, 3, 60000, NULL);
 	uint64_t id;
 
-	must(client_take(sock, MSG_STAGE, &beside, &id, fds), "STAGE beside");
-	must(client_put_in_force(sock, &beside, id, fds[0]), "COMMIT beside");
+	client_must(client_take(sock, MSG_STAGE, &beside, &id, fds), "STAGE beside");
+	client_must(client_put_in_force(sock, &beside, id, fds[0]), "COMMIT beside");
 	forget(fds);
 }
 
@@ -152,23 +134,23 @@ static bool let_go_of(void *arg)
 static void store_and_confirm(void)
 {
 	int fds[PROTO_FDS] = { -1, -1, -1 };
-	struct leaving l = { .sock = become(2, NULL) };
+	struct leaving l = { .sock = client_must_become(keeper, 2, 60000, NULL) };
 
-	must(client_take(l.sock, MSG_JOIN, &file, &l.id, fds), "JOIN");
+	client_must(client_take(l.sock, MSG_JOIN, &file, &l.id, fds), "JOIN");
 	put_all(fds[0], NEW);
 	make_room();
 	confirm(l.sock);
 	forget(fds);
-	must(poll_until(let_go_of, &l, 20000) ? 0 : EBUSY, "still staged");
+	client_must(poll_until(let_go_of, &l, 20000) ? 0 : EBUSY, "still staged");
 	close(l.sock);
 }
 
 /* The same memory, whoever comes with it. */
 static int hand_in(uint64_t number, int fds[PROTO_FDS], uint64_t *ret_id)
 {
-	const int sock = become(number, NULL);
+	const int sock = client_must_become(keeper, number, 60000, NULL);
 
-	must(client_take(sock, MSG_ATTACH, &file, ret_id, fds), "ATTACH");
+	client_must(client_take(sock, MSG_ATTACH, &file, ret_id, fds), "ATTACH");
 	return sock;
 }
 
@@ -176,7 +158,8 @@ static int hand_in(uint64_t number, int fds[PROTO_FDS], uint64_t *ret_id)
  * little of a page takes nothing back. */
 static void goes_on_in(int sock, int memory)
 {
-	must(memory < 0 || fcntl(memory, F_GET_SEALS) & F_SEAL_WRITE ? EPERM : 0, "sealed");
+	client_must(memory < 0 || fcntl(memory, F_GET_SEALS) & F_SEAL_WRITE ? EPERM : 0,
+		    "sealed");
 	holds("memory", memory);
 	put_one(memory);
 	confirm(sock);
@@ -190,7 +173,7 @@ static void give_back(int fds[PROTO_FDS])
 	uint64_t id;
 	const int sock = hand_in(1, fds, &id);
 
-	must(client_say(sock, MSG_RETIRE, &file, id), "RETIRE");
+	client_must(client_say(sock, MSG_RETIRE, &file, id), "RETIRE");
 	close(sock);
 }
 
@@ -198,9 +181,10 @@ static void somebody_joins(int fds[PROTO_FDS])
 {
 	int theirs[PROTO_FDS] = { -1, -1, -1 };
 	uint64_t id;
-	const int first = hand_in(1, fds, &id), sock = become(4, NULL);
+	const int first = hand_in(1, fds, &id),
+		  sock = client_must_become(keeper, 4, 60000, NULL);
 
-	must(client_take(sock, MSG_JOIN, &file, &id, theirs), "JOIN");
+	client_must(client_take(sock, MSG_JOIN, &file, &id, theirs), "JOIN");
 	goes_on_in(sock, theirs[0]);
 	forget(theirs);
 	close(first);
@@ -214,10 +198,10 @@ static void giving_back_is_refused(int fds[PROTO_FDS])
 	const int sock = hand_in(1, fds, &id), second = hand_in(5, fds, &other);
 	struct msg m;
 
-	must(id == other ? 0 : EBADF, "the same segment");
+	client_must(id == other ? 0 : EBADF, "the same segment");
 	client_prepare(&m, MSG_RETIRE, &file, id);
-	must(client_ask(sock, &m, NULL, 0, next) == -EBUSY ? 0 : EPROTO,
-	     "RETIRE by one of two");
+	client_must(client_ask(sock, &m, NULL, 0, next) == -EBUSY ? 0 : EPROTO,
+		    "RETIRE by one of two");
 	goes_on_in(sock, next[0]);
 	close(next[0]);
 	close(second);
@@ -228,14 +212,15 @@ static void somebody_writes_meanwhile(int fds[PROTO_FDS])
 {
 	int theirs[PROTO_FDS] = { -1, -1, -1 };
 	uint64_t id;
-	const int first = hand_in(1, fds, &id), sock = become(4, NULL);
+	const int first = hand_in(1, fds, &id),
+		  sock = client_must_become(keeper, 4, 60000, NULL);
 
 	make_room();
 	confirm(first);
 	holds("the file", file.fd);
 	put_one(file.fd);
 	usleep(500 * 1000); /* a pass hears of it, and has nothing to bring it to */
-	must(client_take(sock, MSG_JOIN, &file, &id, theirs), "JOIN");
+	client_must(client_take(sock, MSG_JOIN, &file, &id, theirs), "JOIN");
 	confirm(sock);
 	goes_on_in(sock, theirs[0]);
 	forget(theirs);
@@ -247,7 +232,7 @@ static int copy_of(int memory)
 {
 	const int copy = client_copy_of(memory, SIZE);
 
-	must(copy < 0 ? errno : 0, "copy");
+	client_must(copy < 0 ? errno : 0, "copy");
 	return copy;
 }
 
@@ -275,13 +260,14 @@ static void brings_a_copy_of_superseded_memory(int fds[PROTO_FDS])
 	uint64_t id;
 	int sock;
 
-	must(pread(theirs[0], page, sizeof(page), (off_t)at) == sizeof(page) ? 0 : EIO, "read");
+	client_must(pread(theirs[0], page, sizeof(page), (off_t)at) == sizeof(page) ? 0 : EIO,
+		    "read");
 	page[AT - at] ^= 0xff;
 	put(theirs[0], page + (AT - at), 1, AT);
 	sock = hand_in(1, theirs, &id);
 	confirm(sock);
 	/* Of the page that both have changed nobody can say. */
-	must(pread(file.fd, content, SIZE, 0) == SIZE ? 0 : EIO, "read");
+	client_must(pread(file.fd, content, SIZE, 0) == SIZE ? 0 : EIO, "read");
 	memcpy(expected + at, content + at, sizeof(page));
 	holds("the file", file.fd);
 	close(sock);
@@ -298,7 +284,7 @@ int main(int argc, char **argv)
 			return 2;
 	keeper = argv[2];
 	fillers = argv + 4;
-	must(client_open(&file, argv[3]), argv[3]);
+	client_must(client_open(&file, argv[3]), argv[3]);
 	file.size = SIZE;
 	beside = file;
 	beside.off = SIZE;
