@@ -69,10 +69,13 @@ static int part_each(const struct vma *v, const char *path, void *arg)
 }
 
 /* Asks for one after the other. -errno of a refusal: all from part->start on are still to come.
+ * What each() does may have the kernel make one mapping of the last and the next: then the rest
+ * of it comes.
  */
 static int ask_each(int fd, struct part *part, unsigned only, char *buf, size_t size,
 		    bool *ret_refused)
 {
+	uintptr_t told = 0;
 	struct vma v;
 	int err = 0;
 
@@ -84,8 +87,12 @@ static int ask_each(int fd, struct part *part, unsigned only, char *buf, size_t 
 		*ret_refused = err < 0;
 		if (err)
 			return err;
+		if (v.start < told) {
+			v.off += told - v.start;
+			v.start = told;
+		}
 		err = part->each(&v, buf, part->arg);
-		part->start = v.end;
+		part->start = told = v.end;
 	}
 	return err;
 }

@@ -220,6 +220,47 @@ static void shared__of_a_process_that_has_ended(void **state)
 	assert_int_equal(waitpid(child, NULL, 0), child);
 }
 
+/* Lets the kernel make one mapping of the first page and the next. */
+static int merge_after_first(const struct vma *v, const char *path, void *arg)
+{
+	struct list *l = arg;
+	int err = add(v, path, arg);
+
+	if (l->n == 1)
+		assert_int_equal(mprotect((void *)v->end, page_size(), PROT_READ | PROT_WRITE),
+				 0);
+	return err;
+}
+
+/* What has been told of does not come again. */
+static void between__mappings_that_become_one(void **state)
+{
+	const size_t page = page_size();
+	int fd = unnamed_file();
+	char *p;
+
+	(void)state;
+	assert_int_equal(ftruncate(fd, (off_t)(4 * page)), 0);
+	p = mmap(NULL, 3 * page, PROT_READ | PROT_WRITE, MAP_SHARED, fd, (off_t)page);
+	assert_ptr_not_equal(p, MAP_FAILED);
+	assert_int_equal(mprotect(p + page, page, PROT_READ), 0);
+	assert_int_equal(mprotect(p + 2 * page, page, PROT_NONE), 0);
+	got.n = 0;
+	got.start = 0;
+	got.end = UINTPTR_MAX;
+	assert_int_equal(vmas_between((uintptr_t)p, (uintptr_t)p + 3 * page, buf, sizeof(buf),
+				      merge_after_first, &got),
+			 0);
+	assert_int_equal(got.n, 3);
+	for (size_t i = 0; i < 3; i++) {
+		assert_int_equal(got.at[i].v.start, (uintptr_t)p + i * page);
+		assert_int_equal(got.at[i].v.end, (uintptr_t)p + (i + 1) * page);
+		assert_int_equal(got.at[i].v.off, (i + 1) * page);
+	}
+	munmap(p, 3 * page);
+	close(fd);
+}
+
 /* What the kernel says to PROCMAP_QUERY: EINVAL if it knows it, for nothing is asked. */
 static int query_errno(void)
 {
@@ -293,6 +334,7 @@ static void between__line_end_in_a_name(void **state)
 static const struct CMUnitTest tests[] = {
 	cmocka_unit_test(between__what_maps_says),
 	cmocka_unit_test(between__line_end_in_a_name),
+	cmocka_unit_test(between__mappings_that_become_one),
 	cmocka_unit_test(shared__of_a_process_that_has_ended),
 	cmocka_unit_test(between__kernel_cannot_say),
 };
