@@ -102,12 +102,12 @@ $(call test_program,$(PRELOAD_SRC) $(TEST_TOOL_SRC) $(CRASH_SRC)): $(BUILD)/test
 	@mkdir -p $(@D)
 	$(call quiet,LD)$(CC) $(CFLAGS) $(LDFLAGS) -o $@ $^ -lcmocka -luring
 
-# The double of libibverbs, programs that are linked to it (verbs.c), and a plugin; and one of the
-# system's random numbers.
+# The double of libibverbs, programs that are linked to it (verbs.c), and a plugin; and what is
+# preloaded to a keeper.
 DOUBLE := $(BUILD)/tests/double/libibverbs.so.1
 PLUGIN := $(BUILD)/tests/double/plugin.so
-NUMBERS := $(BUILD)/tests/double/numbers.so
-DOUBLE_OBJ := $(call objects,tests/double/libibverbs.c tests/double/plugin.c tests/double/numbers.c)
+TO_KEEPERS := $(BUILD)/tests/double/numbers.so $(BUILD)/tests/double/inflight.so
+DOUBLE_OBJ := $(call objects,$(addprefix tests/double/,libibverbs.c plugin.c numbers.c inflight.c))
 $(DOUBLE_OBJ): SANITIZERS =
 $(DOUBLE_OBJ): CFLAGS += -fvisibility=default -fsemantic-interposition -fno-lto
 $(call objects,tests/preload/verbs.c): ALL_CPPFLAGS += -Itests/double
@@ -120,7 +120,7 @@ $(DOUBLE): $(call objects,tests/double/libibverbs.c) tests/double/libibverbs.map
 $(PLUGIN): $(call objects,tests/double/plugin.c) $(DOUBLE)
 	$(call quiet,LD)$(CC) $(CFLAGS) $(LDFLAGS) -shared -Wl,-rpath,'$$ORIGIN' -o $@ $^
 
-$(NUMBERS): $(call objects,tests/double/numbers.c)
+$(TO_KEEPERS): $(BUILD)/tests/double/%.so: $(BUILD)/obj/tests/double/%.o
 	@mkdir -p $(@D)
 	$(call quiet,LD)$(CC) $(CFLAGS) $(LDFLAGS) -shared -o $@ $<
 
@@ -177,7 +177,7 @@ $(EMPTY): Makefile
 	@mkdir -p $(@D)
 	$(call quiet,LD)$(CC) $(CFLAGS) $(LDFLAGS) -shared -o $@ -x c /dev/null
 
-TEST_PROGRAMS := $(call test_program,$(PRELOAD_SRC) $(TEST_TOOL_SRC) $(CRASH_SRC) $(LINKED_SRC)) $(PLUGIN) $(NUMBERS) \
+TEST_PROGRAMS := $(call test_program,$(PRELOAD_SRC) $(TEST_TOOL_SRC) $(CRASH_SRC) $(LINKED_SRC)) $(PLUGIN) $(TO_KEEPERS) \
 	$(MODEL) $(RDMA_PROGRAMS) $(BENCH)
 
 tests: all $(TEST_PROGRAMS)

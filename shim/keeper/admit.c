@@ -6,6 +6,7 @@
 #include <linux/magic.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/eventfd.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
 #include <sys/vfs.h>
@@ -283,7 +284,7 @@ static int admit_attached(struct stage *s, struct job *j, struct segment *before
 	if (before)
 		guarded_keep_anyhow(g);
 	else if (guarded_keep(g))
-		keeper_say("%s: the guardian cannot keep what is staged", s->name);
+		(void)eventfd_write(keeper.event, 1); /* the main thread tries again */
 	segment_is_current(g);
 	*ret = g;
 	return 0;

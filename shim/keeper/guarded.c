@@ -3,6 +3,7 @@
 
 #include <errno.h>
 #include <linux/magic.h>
+#include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/vfs.h>
@@ -13,11 +14,14 @@
 #include "keeper/requests.h"
 
 #define AGAIN_MS 1000
+#define PATIENCE 200 /* tries, 10 ms each */
 
 /* Rank: below keeper.lock. */
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
 static struct guardian us = { .pair = -1 };
-static uint64_t next_try; /* ms, CLOCK_MONOTONIC */
+static unsigned guardians = 1; /* how many there were; written under both locks */
+static atomic_bool untold;     /* the guardian may not have all that it has to keep */
+static uint64_t next_try;      /* ms, CLOCK_MONOTONIC */
 
 static void pause_10ms(void)
 {
@@ -25,11 +29,11 @@ static void pause_10ms(void)
 }
 
 /* Descriptors in flight are limited for all of a user's processes together. */
-static int send_patiently(const struct msg *m, const int *fd, size_t n)
+static int send_patiently(const struct msg *m, const int *fd, size_t n, int patience)
 {
 	int err = msg_send(us.pair, m, fd, n);
 
-	for (int tries = 0; err == -ETOOMANYREFS && tries < 200; tries++) {
+	for (int tries = 0; err == -ETOOMANYREFS && tries < patience; tries++) {
 		pause_10ms();
 		err = msg_send(us.pair, m, fd, n);
 	}
@@ -54,27 +58,35 @@ static bool gone(int err)
 
 /* A guardian that is gone is no error: the next one learns of everything. One that is there and
  * could not be told is. */
+static int ask_locked(struct msg *m, const int *fd, size_t n, int patience)
+{
+	int err;
+
+	if (us.pair < 0)
+		return 0;
+	err = send_patiently(m, fd, n, patience);
+	if (!err)
+		err = hear(m);
+	return !err ? m->error : gone(err) ? 0 : -EMFILE;
+}
+
 static int ask(struct msg *m, const int *fd, size_t n)
 {
-	int err = 0;
+	int err;
 
 	pthread_mutex_lock(&lock);
-	if (us.pair >= 0) {
-		err = send_patiently(m, fd, n);
-		if (!err)
-			err = hear(m);
-		err = !err ? m->error : gone(err) ? 0 : -EMFILE;
-	}
+	err = ask_locked(m, fd, n, PATIENCE);
 	pthread_mutex_unlock(&lock);
 	return err;
 }
 
-int guarded_keep(const struct segment *g)
+static int keep(struct segment *g, int patience)
 {
 	const int fd[PROTO_FDS] = { [VAULT_FILE] = g->stage->fd,
 				    [VAULT_MEMORY] = g->memfd,
 				    [VAULT_LEDGER] = g->ledger_fd };
 	struct msg m;
+	int err;
 
 	msg_init(&m, MSG_ATTACH);
 	m.type = GUARD_KEEP;
@@ -85,10 +97,22 @@ int guarded_keep(const struct segment *g)
 	m.run = g->run;
 	m.arg[0] = g->interval_ms;
 	memcpy(m.text, g->stage->name, sizeof(m.text));
-	return ask(&m, fd, PROTO_FDS);
+	pthread_mutex_lock(&lock);
+	err = ask_locked(&m, fd, PROTO_FDS, patience);
+	if (err)
+		atomic_store(&untold, true);
+	else if (us.pair >= 0)
+		g->kept_by = guardians;
+	pthread_mutex_unlock(&lock);
+	return err;
 }
 
-void guarded_keep_anyhow(const struct segment *g)
+int guarded_keep(struct segment *g)
+{
+	return keep(g, PATIENCE);
+}
+
+void guarded_keep_anyhow(struct segment *g)
 {
 	bool said = false;
 
@@ -143,35 +167,62 @@ void guarded_lost(void)
 	next_try = now_ms();
 }
 
+/* What could not be told stays with us alone until it can: who waits for the lock is not to
+ * wait for that. What is in the way of one is in the way of all. */
 static void tell_all(void)
 {
+	static bool said;
 	struct segment *g;
 	struct stage *s;
 
+	atomic_store(&untold, false);
 	LIST_FOREACH(s, &keeper.stages, link)
-		LIST_FOREACH(g, &s->segments, link)
-			if (g->state != SEGMENT_FILLING && !g->ending && guarded_keep(g))
-				keeper_say("%s: the new guardian cannot keep it", s->name);
+		LIST_FOREACH(g, &s->segments, link) {
+			if (g->state == SEGMENT_FILLING || g->ending ||
+			    g->kept_by == guardians || keep(g, 0) == 0)
+				continue;
+			if (!said)
+				keeper_say("%s: the guardian cannot keep what is staged; "
+					   "trying again",
+					   s->name);
+			said = true;
+			return;
+		}
+	said = false;
+}
+
+static bool have_guardian(void)
+{
+	int pair;
+
+	if (us.pair >= 0)
+		return true;
+	pair = guardian_start_another(&us);
+	if (pair < 0) {
+		keeper_say("cannot start another guardian: %s", strerror(-pair));
+		return false;
+	}
+	pthread_mutex_lock(&lock);
+	us.pair = pair;
+	guardians++;
+	pthread_mutex_unlock(&lock);
+	atomic_store(&untold, true);
+	return true;
 }
 
 uint64_t guarded_revive(void)
 {
 	const uint64_t now = now_ms();
-	int pair;
 
-	if (us.pair >= 0)
+	if (us.pair >= 0 && !atomic_load(&untold))
 		return UINT64_MAX;
 	if (now >= next_try) {
 		next_try = now + AGAIN_MS;
-		pair = guardian_start_another(&us);
-		if (pair >= 0) {
-			pthread_mutex_lock(&lock);
-			us.pair = pair;
-			pthread_mutex_unlock(&lock);
+		if (have_guardian()) {
 			tell_all();
-			return UINT64_MAX;
+			if (!atomic_load(&untold))
+				return UINT64_MAX;
 		}
-		keeper_say("cannot start another guardian: %s", strerror(-pair));
 	}
 	return next_try - now;
 }
@@ -220,6 +271,7 @@ static bool adopt(struct vault_entry *e)
 	close(e->fd[VAULT_MEMORY]);
 	close(e->fd[VAULT_LEDGER]);
 	segment_admit(g, e->m.id, e->m.run, e->m.arg[0]);
+	g->kept_by = guardians;
 	if (segment_is_superseded(g) && never_to_be_written_patiently(g) < 0)
 		engine_record_bases(
 			g); /* in the ledger of its successor, if that still comes */

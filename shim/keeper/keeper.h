@@ -60,9 +60,10 @@ struct segment {
 	size_t ledger_size; /* bytes */
 	LIST_HEAD(, use) users;
 	enum segment_state state;
-	bool ending;   /* the guardian must not hear of it any more */
-	bool replaced; /* the memory is another one than clients may have */
-	bool parted;   /* the ledger is a copy: what there is belongs to other memory */
+	atomic_uint kept_by; /* guarded.c: which guardian has it */
+	bool ending;	     /* the guardian must not hear of it any more */
+	bool replaced;	     /* the memory is another one than clients may have */
+	bool parted;	     /* the ledger is a copy: what there is belongs to other memory */
 	/* evict.c, while it is filled: */
 	uint64_t recorded;     /* pages: copied, and their bases recorded */
 	unsigned char *stayed; /* per page, or NULL: 1: of the old ones after an eviction */

@@ -82,21 +82,19 @@ static int watch(int fd, uint32_t events, void *who)
 /* Posts the passes that are due; returns when the next thing is, in ms, or -1. */
 static int tick(void)
 {
-	uint64_t now = now_ms(), next = UINT64_MAX;
+	const bool guarded = guarded_fd() >= 0;
+	uint64_t now = now_ms(), next = UINT64_MAX, in;
 	struct waiter *w;
 	struct stage *s;
 
 	check_waiters();
 	if (!lanes_staffed())
 		next = now + 100;
-	if (guarded_fd() < 0) {
-		uint64_t in = guarded_revive();
-
-		if (in == UINT64_MAX)
-			(void)watch(guarded_fd(), 0, &guardian);
-		else
-			next = MIN(next, now + in);
-	}
+	in = guarded_revive();
+	if (in != UINT64_MAX)
+		next = MIN(next, now + in);
+	if (!guarded && guarded_fd() >= 0)
+		(void)watch(guarded_fd(), 0, &guardian);
 	LIST_FOREACH(s, &keeper.stages, link) {
 		if (LIST_EMPTY(&s->segments))
 			continue;
