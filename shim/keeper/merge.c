@@ -74,6 +74,11 @@ static bool was_dropped(struct segment *g, uint64_t p)
 	return flags[p] & LEDGER_UNKNOWN;
 }
 
+static bool all_zero(const unsigned char *bytes, size_t n)
+{
+	return n == 0 || (bytes[0] == 0 && memcmp(bytes, bytes + 1, n - 1) == 0);
+}
+
 /* `n` bytes of the file's page p differ from memory. `file` has room for a page. */
 static void merge_page(struct merge *m, uint64_t p, unsigned char *file, size_t n)
 {
@@ -96,12 +101,16 @@ static void merge_page(struct merge *m, uint64_t p, unsigned char *file, size_t 
 			*base = digest_page(file, page, seed);
 		return;
 	}
+	/* Memory behind the end of the file is in the base, too, and may be what changed. */
+	if (!all_zero(m->old + n, page - n))
+		return;
+	memset(file + n, 0, page - n);
 	now = digest_page(file, page, seed);
-	if (n < page || (now.lo == base->lo && now.hi == base->hi))
+	if (now.lo == base->lo && now.hi == base->hi)
 		return; /* only memory changed */
 	/* Or the library is between writing the one and the other. */
-	if (read_file(g->stage, file, page, g->off + p * page) != (ssize_t)page ||
-	    memcmp(file, g->mem + p * page, page) == 0)
+	if (read_file(g->stage, file, page, g->off + p * page) != (ssize_t)n ||
+	    memcmp(file, g->mem + p * page, n) == 0)
 		return;
 	if (!m->conflicts++)
 		m->first_conflict = g->off + p * page;

@@ -19,10 +19,13 @@ uint64_t now_ms(void)
 	return (uint64_t)t.tv_sec * 1000 + (uint64_t)t.tv_nsec / 1000000;
 }
 
+static unsigned said; /* lines */
+
 void keeper_say(const char *fmt, ...)
 {
 	va_list ap;
 
+	said++;
 	va_start(ap, fmt);
 	vfprintf(stderr, fmt, ap);
 	va_end(ap);

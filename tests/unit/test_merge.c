@@ -297,6 +297,34 @@ static void merge__takes_what_only_the_file_changed(void **state)
 	free_stage(s);
 }
 
+/* The file ends in the middle of the last page. Who changed it is known as long as memory has
+ * nothing behind the end: what base and memory differ in may be that. */
+static void merge__both_changed_the_page_of_the_end(void **state)
+{
+	struct stage *s = new_stage();
+	const size_t page = page_size(), last = (PAGES - 1) * page;
+	unsigned char *mem = memory(s);
+
+	(void)state;
+	assert_int_equal(ftruncate(s->fd, (off_t)last + 100), 0);
+	said = 0;
+	mem[last + 1] = 'm';
+	merge_outside(s, TOUCHED_ANYWHERE, 0, UINT64_MAX);
+	assert_int_equal(said, 0); /* only memory did */
+	assert_int_equal(pwrite(s->fd, "file", 4, (off_t)last + 5), 4);
+	merge_outside(s, TOUCHED_ANYWHERE, 0, UINT64_MAX);
+	assert_int_equal(said, 1);
+	assert_int_equal(mem[last + 1], 'm');
+	assert_int_equal(mem[last + 5], 0);
+	assert_int_equal(engine_sync(LIST_FIRST(&s->segments), 0, UINT64_MAX), 0);
+	mem[last + 1] = 'n';
+	mem[last + 200] = 'n';
+	merge_outside(s, TOUCHED_ANYWHERE, 0, UINT64_MAX);
+	assert_int_equal(said, 1);
+	munmap(mem, PAGES * page);
+	free_stage(s);
+}
+
 struct counter {
 	_Atomic uint64_t *at;
 	_Atomic bool stop;
@@ -359,6 +387,7 @@ static const struct CMUnitTest tests[] = {
 	cmocka_unit_test(others__change_times_between_our_writes),
 	cmocka_unit_test(others__may_hide_behind_our_writes),
 	cmocka_unit_test(merge__takes_what_only_the_file_changed),
+	cmocka_unit_test(merge__both_changed_the_page_of_the_end),
 	cmocka_unit_test(merge__loses_no_store),
 };
 
