@@ -21,9 +21,11 @@ static struct segment *first_in(struct stage *s, uint64_t off, uint64_t len)
 }
 
 /*
- * Any descriptor of the file will do: who may open it only for reading, but has our user ID,
- * could also take the memory from the process that staged it. A client that asks has the file
- * mapped, or is about to: what was found out about mappings earlier does not hold any more.
+ * Any descriptor of the file will do, for reading, too: who maps the file read-only has to see
+ * the memory. Unless it is confined it could take that from the process that staged it anyway;
+ * and a read-only description of a memfd can be opened for writing again, under Landlock, too
+ * (docs/sharing.md, Security). A client that asks has the file mapped, or is about to: what was
+ * found out about mappings earlier does not hold any more.
  */
 int do_join(struct stage *s, struct job *j, struct segment **ret)
 {
