@@ -302,8 +302,8 @@ int engine_sync(struct segment *g, uint64_t off, uint64_t len)
 }
 
 /* Most pages have no flags: those are passed over many at a time. Whether any is still to be
- * written again. */
-static bool settle(struct segment *g, int err)
+ * written again: what is behind the end of the file is not. */
+static bool settle(struct segment *g, int err, uint64_t size)
 {
 	const uint64_t pages = segment_pages(g), at_a_time = 512;
 	uint8_t *flags = segment_flags(g);
@@ -317,7 +317,7 @@ static bool settle(struct segment *g, int err)
 		for (; p < stop; p++) {
 			if (flags[p] & LEDGER_PENDING)
 				flags[p] = err ? LEDGER_UNKNOWN : flags[p] & LEDGER_COMPARE;
-			again |= flags[p] & LEDGER_UNKNOWN;
+			again |= flags[p] & LEDGER_UNKNOWN && g->off + p * page_size() < size;
 		}
 	}
 	return again;
@@ -337,15 +337,17 @@ void engine_flushing(struct stage *s, bool flushing)
  */
 int engine_flush(struct stage *s)
 {
+	uint64_t size = UINT64_MAX;
 	bool again = false;
 	struct segment *g;
 	int err;
 
 	engine_flushing(s, true);
 	err = fdatasync(s->fd) < 0 ? -errno : 0;
+	(void)file_size(s, &size);
 	LIST_FOREACH(g, &s->segments, link)
 		if (g->state != SEGMENT_FILLING)
-			again |= settle(g, err);
+			again |= settle(g, err, size);
 	s->unflushed = err || (s->unflushed && again);
 	engine_flushing(s, false);
 	return err;

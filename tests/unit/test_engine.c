@@ -948,6 +948,27 @@ static void flush__of_a_part(void **state)
 	assert_false(t.stage.unflushed);
 }
 
+/* What was cut off is not written again, and so nothing to wait for; unless the file grows. */
+static void flush__of_what_was_cut_off(void **state)
+{
+	(void)state;
+	begin(10, 0, 10);
+	change(2, 0xaa);
+	change(7, 0xaa);
+	assert_int_equal(sync_all(), 0);
+	io.sync_error = EIO;
+	assert_int_equal(engine_flush(&t.stage), -EIO);
+	quiet();
+	assert_int_equal(ftruncate(t.stage.fd, (off_t)(5 * page)), 0);
+	assert_int_equal(sync_all(), 0);
+	assert_int_equal(engine_flush(&t.stage), 0);
+	assert_false(t.stage.unflushed);
+	assert_int_equal(ftruncate(t.stage.fd, (off_t)(10 * page)), 0);
+	quiet();
+	assert_int_equal(sync_all(), 0);
+	assert_int_equal(io.count, 1);
+}
+
 /* Who waits by the only description there is takes the error off it; and by any, may be the
  * only one who is told. */
 static void flush__somebody_waited_and_was_told(void **state)
@@ -1122,6 +1143,7 @@ static const struct CMUnitTest tests[] = {
 	T(flush__settles_what_was_written),
 	T(flush__fails),
 	T(flush__of_a_part),
+	T(flush__of_what_was_cut_off),
 	T(flush__somebody_waited_and_was_told),
 	T(flush__leaves_a_segment_that_is_filled),
 	T(bases__recorded_anew),
