@@ -2,6 +2,7 @@
 #include "lib/eager.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <limits.h>
 #include <stdio.h>
 #include <sys/mman.h>
@@ -202,11 +203,20 @@ static void say(enum log_event_kind kind, const struct pin_context *ctx, const c
 		   NULL);
 }
 
+/* Who maps it first may be one that only reads. The keeper wants a descriptor that may write.
+ */
+static bool is_writable(int fd)
+{
+	const int flags = fcntl(fd, F_GETFL);
+
+	return flags < 0 || (flags & O_ACCMODE) == O_RDWR;
+}
+
 /* Once no call that changes the file is under way any more. */
 static bool stage_quietly(struct file *f, int fd, uint64_t off, size_t len,
 			  const struct pin_context *ctx)
 {
-	struct custody c = { .key = f->key, .fd = fd, .lot = -1 };
+	struct custody c = { .key = f->key, .fd = fd, .lot = -1, .anew = !is_writable(fd) };
 	enum reason why = REASON_NO_MEMORY;
 	char path[PATH_MAX] = "";
 	struct scratch scratch;

@@ -146,6 +146,7 @@ static void record_staged(struct exchange *x)
 static int ask_for_segment(struct msg *m, struct custody *c, int *fds, enum reason *ret_why)
 {
 	const struct msg request = *m;
+	const bool anew = c->anew;
 	bool lost;
 	uint32_t flags = 0;
 	int err, times = 0;
@@ -164,9 +165,9 @@ static int ask_for_segment(struct msg *m, struct custody *c, int *fds, enum reas
 			break;
 		}
 	}
-	if (flags && err && !lost && *ret_why == REASON_KEEPER_LOST) /* nothing was sent */
+	if (c->anew && err && !lost && *ret_why == REASON_KEEPER_LOST) /* nothing was sent */
 		*ret_why = REASON_NO_DESCRIPTOR;
-	c->anew = false;
+	c->anew = anew;
 	return err;
 }
 

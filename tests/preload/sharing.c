@@ -832,6 +832,49 @@ static void join__and_fork(void **state)
 	io_uring_queue_exit(&ring);
 }
 
+static void part_reads_first(void **state)
+{
+	int fd = open_file("data", O_RDONLY);
+	unsigned char *map = mmap(NULL, SIZE, PROT_READ, MAP_SHARED, fd, 0);
+
+	(void)state;
+	if (map == MAP_FAILED || differs(map, SIZE, 0, OLD) >= 0)
+		_exit(10);
+	reached("mapped");
+	wait_reached("stored");
+	_exit(differs(map, SIZE, 0, NEW) >= 0 ? 11 : 0);
+}
+
+/* Whoever maps it first, also one that only reads. */
+static void eager__a_reader_first(void **state)
+{
+	pid_t reader, writer;
+
+	(void)state;
+	make_file("data", SIZE);
+	be_eager();
+	reader = partner("reads_first");
+	wait_reached("mapped");
+	writer = partner("stores");
+	must_end_well(writer);
+	must_end_well(reader);
+}
+
+static void part_stores(void **state)
+{
+	int fd = open_file("data", O_RDWR);
+	unsigned char *map = map_fd(fd, SIZE, 0);
+	struct io_uring ring;
+
+	(void)state;
+	ring_init(&ring);
+	if (kernel_refuses() && with_shim() && register_one(&ring, map, SIZE) != 0)
+		_exit(12);
+	fill(map, SIZE, 0, NEW);
+	reached("stored");
+	_exit(0);
+}
+
 /* A file that is not one of those is left alone until it is registered. */
 static void eager__other_files_are_left_alone(void **state)
 {
@@ -962,6 +1005,7 @@ static const struct test cases[] = {
 	TEST(eager__overlapping_ranges_at_once),
 	TEST(eager__ranks_spin_on_flags),
 	TEST(eager__one_is_killed_in_the_middle),
+	TEST(eager__a_reader_first),
 	TEST(eager__other_files_are_left_alone),
 	TEST(eager__mapping_longer_than_file),
 	{ 0 },
@@ -991,6 +1035,8 @@ static const struct test parts[] = {
 	PART(maps_and_waits),
 	PART(maps_natively),
 	PART(maps_other),
+	PART(reads_first),
+	PART(stores),
 	PART(registers_all),
 	PART(overlaps),
 	PART(mpi_rank),
