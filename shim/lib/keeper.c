@@ -191,32 +191,39 @@ static bool may_take(uint64_t about, size_t same, size_t left)
 	return !about || same < left || space_inside();
 }
 
+/* With other privileges than before it would be another keeper, which knows nothing of what is
+ * staged. */
+static bool may_open(enum opens opens, size_t opened)
+{
+	if (opens == OPEN_NONE)
+		return false;
+	return opened ? keeper_of == geteuid() : opens == OPEN_ANY;
+}
+
 /* The one that is to be taken now, or NULL. Lock held. */
 static struct conversation *choose(uint64_t about, enum opens opens, size_t *ret_opened)
 {
 	struct conversation *c = NULL, *spare = NULL;
-	size_t same = 0, left = 0;
+	size_t same = 0, free = 0, unopened = 0;
 
 	*ret_opened = 0;
 	for (size_t i = 0; i < ARRAY_SIZE(conversation); i++) {
 		*ret_opened += conversation[i].fd >= 0 || conversation[i].busy;
-		left += !conversation[i].busy;
-		if (conversation[i].busy)
+		if (conversation[i].busy) {
 			same += conversation[i].about == about;
-		else if (conversation[i].fd >= 0)
+		} else if (conversation[i].fd >= 0) {
 			c = &conversation[i];
-		else
+			free++;
+		} else {
 			spare = &conversation[i];
+			unopened++;
+		}
 	}
-	if (!may_take(about, same, left))
+	if (!may_open(opens, *ret_opened))
+		spare = NULL;
+	if (!may_take(about, same, free + (spare ? unopened : 0)))
 		return NULL;
-	if (c || opens == OPEN_NONE)
-		return c;
-	/* With other privileges than before it would be another keeper, which knows nothing of
-	 * what is staged. */
-	return *ret_opened	   ? keeper_of == geteuid() ? spare : NULL
-	       : opens == OPEN_ANY ? spare
-				   : NULL;
+	return c ? c : spare;
 }
 
 /* A conversation that is open and free, marked busy, or a new one; the slot is taken before it

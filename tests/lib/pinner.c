@@ -21,12 +21,15 @@
  *   t   stores into its first page and has it synced by many threads, each in a call of its
  * own, that have to wait; registers, stores into and syncs `beside` in the working directory
  *       meanwhile, and prints `beside`
+ *   w   the same with a few threads; once they have ended, either again
+ *   n   goes on as nobody, and prints `nobody`
  *   p   takes the buffer back, punches a hole into its second half, prints `punched` or
  *       the error, and stores into the first half
  */
 #include "held.h"
 
 #include <pthread.h>
+#include <sys/prctl.h>
 
 #define AGAIN 5 /* the seed of what is stored last */
 
@@ -82,28 +85,38 @@ static void *sync_page(void *map)
 
 /* Of those that have to wait some have their question on the way, and the rest waits for that.
  */
-static const char *sync_beside(unsigned char *map)
+static bool threads_wait(unsigned char *map, unsigned n, pthread_t *ret)
 {
-	const int beside = open("beside", O_RDWR | O_CREAT | O_CLOEXEC, 0600);
-	struct io_uring ring;
-	pthread_t thread;
-	void *page;
+	for (unsigned i = 0; i < n; i++)
+		if (pthread_create(&ret[i], NULL, sync_page, map) != 0)
+			return false;
+	return poll_until(threads_sleep_in, &(struct calls){ SYS_recvmsg, SYS_futex, n },
+			  20000);
+}
 
-	fill(map, 4096, 0, AGAIN);
-	for (int i = 0; i < THREADS; i++)
-		if (pthread_create(&thread, NULL, sync_page, map) != 0)
-			return "no threads";
-	if (!poll_until(threads_sleep_in, &(struct calls){ SYS_recvmsg, SYS_futex, THREADS },
-			20000))
+/* *page: of `beside`, NULL the first time. */
+static const char *sync_beside(unsigned char *map, unsigned threads, unsigned char **page)
+{
+	static struct io_uring ring;
+	static pthread_t thread[THREADS];
+	int beside;
+
+	fill(map, 4096, 0, threads < THREADS ? NEW : AGAIN);
+	for (int i = 0; *page && thread[i]; i++) /* of the last time */
+		pthread_join(thread[i], NULL);
+	if (!threads_wait(map, threads, thread))
 		return "the threads do not wait";
-	if (beside < 0 || ftruncate(beside, 4096) < 0)
-		return strerror(errno);
-	page = mmap(NULL, 4096, PROT_READ | PROT_WRITE, MAP_SHARED, beside, 0);
-	if (page == MAP_FAILED || io_uring_queue_init(8, &ring, 0) < 0 ||
-	    register_one(&ring, page, 4096) != 0)
-		return "not registered";
-	fill(page, 4096, 0, AGAIN);
-	if (msync(page, 4096, MS_SYNC) < 0)
+	if (!*page) {
+		beside = open("beside", O_RDWR | O_CREAT | O_CLOEXEC, 0600);
+		if (beside < 0 || ftruncate(beside, 4096) < 0)
+			return strerror(errno);
+		*page = mmap(NULL, 4096, PROT_READ | PROT_WRITE, MAP_SHARED, beside, 0);
+		if (*page == MAP_FAILED || io_uring_queue_init(8, &ring, 0) < 0 ||
+		    register_one(&ring, *page, 4096) != 0)
+			return "not registered";
+	}
+	fill(*page, 4096, 0, AGAIN);
+	if (msync(*page, 4096, MS_SYNC) < 0)
 		return strerror(errno);
 	return "beside";
 }
@@ -122,6 +135,7 @@ static void go_on_in_a_child(void)
 
 static void obey(char c, struct io_uring *ring, int fd, unsigned char *map, size_t size)
 {
+	static unsigned char *beside;
 	const char *done = NULL;
 
 	if (c == 's') {
@@ -148,7 +162,12 @@ static void obey(char c, struct io_uring *ring, int fd, unsigned char *map, size
 	} else if (c == 'b') {
 		done = go_on_beside(fd);
 	} else if (c == 't') {
-		done = sync_beside(map);
+		done = sync_beside(map, THREADS, &beside);
+	} else if (c == 'w') {
+		done = sync_beside(map, 4, &beside);
+	} else if (c == 'n') {
+		done = seteuid(65534) < 0 || prctl(PR_SET_DUMPABLE, 1) < 0 ? strerror(errno)
+									   : "nobody";
 	} else if (c == 'p') {
 		io_uring_unregister_buffers(ring);
 		done = madvise(map + size / 2, size / 2, MADV_REMOVE) < 0 ? strerror(errno)
