@@ -3,6 +3,9 @@
 /* What a client hands to a new keeper may be anything. */
 #include "unit.h"
 
+#include <sys/syscall.h>
+#include <sys/vfs.h>
+
 #include "keeper_parts.h"
 
 #ifndef F_ADD_SEALS
@@ -15,6 +18,15 @@ static struct stage stage = { .key = { 0xfe01, 1835021 }, .fd = -1 };
 
 static size_t page;
 static unsigned fds;
+static bool statfs_denied;
+
+int fstatfs(int fd, struct statfs *ret)
+{
+	if (!statfs_denied)
+		return (int)syscall(SYS_fstatfs, fd, ret);
+	errno = EPERM;
+	return -1;
+}
 
 static int before(void **state)
 {
@@ -324,6 +336,21 @@ static void adopt__huge_pages(void **state)
 	segment_free(old);
 }
 
+/* By a worker that a filter (seccomp) does not let ask what kind of memory it is. */
+static void adopt__not_to_be_asked(void **state)
+{
+	struct segment *old, *g = NULL;
+	struct msg m;
+
+	(void)state;
+	old = old_one(0, 4, &m);
+	statfs_denied = true;
+	assert_int_equal(segment_adopt(&stage, &m, old->memfd, old->ledger_fd, &g), 0);
+	statfs_denied = false;
+	segment_free(g);
+	segment_free(old);
+}
+
 /* It has no seals at all: the answer to the question is an error, not a set of seals. */
 static void adopt__not_memfds(void **state)
 {
@@ -535,6 +562,7 @@ static const struct CMUnitTest tests[] = {
 	T(adopt__range_that_is_wrong),
 	T(adopt__size_not_sealed),
 	T(adopt__huge_pages),
+	T(adopt__not_to_be_asked),
 	T(adopt__not_memfds),
 	T(adopt__wrong_size),
 	T(adopt__ledger_that_cannot_be_written),
