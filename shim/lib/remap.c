@@ -139,6 +139,8 @@ static void *move(struct area *a, uintptr_t start, size_t old_len, size_t new_le
 		at = reserve(to, new_len, MAP_FIXED);
 		if (at != MAP_FAILED)
 			forget_range((uintptr_t)to, (uintptr_t)to + new_len);
+		/* Another record, if what has gone was the beginning of this one. */
+		a = areas_first(&space.areas, start, start + 1);
 	} else {
 		at = reserve(NULL, new_len, 0);
 	}
