@@ -3,8 +3,10 @@
 #ifndef PINSTAGE_UTIL_H
 #define PINSTAGE_UTIL_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <string.h>
 #include <unistd.h>
 
 #define ARRAY_SIZE(a) (sizeof(a) / sizeof((a)[0]))
@@ -53,6 +55,14 @@ static inline int inode_key_cmp(struct inode_key a, struct inode_key b)
 	if (a.ino != b.ino)
 		return a.ino < b.ino ? -1 : 1;
 	return 0;
+}
+
+/* Of the whole of it; nothing is zero, too. */
+static inline bool all_zero(const void *at, size_t n)
+{
+	const unsigned char *bytes = (const unsigned char *)at;
+
+	return n == 0 || (bytes[0] == 0 && memcmp(bytes, bytes + 1, n - 1) == 0);
 }
 
 #endif

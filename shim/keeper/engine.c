@@ -213,11 +213,6 @@ static bool file_agrees(struct segment *g, uint64_t p, const unsigned char *mem)
 	return true;
 }
 
-static bool all_zero(const unsigned char *bytes, size_t n)
-{
-	return bytes[0] == 0 && memcmp(bytes, bytes + 1, n - 1) == 0;
-}
-
 /* What was copied is not to grow old: a moment of scanning at most. */
 static bool is_due(const struct batch *b, uint64_t p)
 {

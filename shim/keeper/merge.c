@@ -74,11 +74,6 @@ static bool was_dropped(struct segment *g, uint64_t p)
 	return flags[p] & LEDGER_UNKNOWN;
 }
 
-static bool all_zero(const unsigned char *bytes, size_t n)
-{
-	return n == 0 || (bytes[0] == 0 && memcmp(bytes, bytes + 1, n - 1) == 0);
-}
-
 /* `n` bytes of the file's page p differ from memory. `file` has room for a page. */
 static void merge_page(struct merge *m, uint64_t p, unsigned char *file, size_t n)
 {

@@ -46,11 +46,6 @@ static int punch_file(void *kept, size_t len)
 	return err;
 }
 
-static bool all_zero(const char *p, size_t n)
-{
-	return n == 0 || (p[0] == 0 && memcmp(p, p + 1, n - 1) == 0);
-}
-
 /*
  * The keeper writes the zeroes, and so knows what memory and file agree on; the second punch
  * takes the blocks away again. What a device wrote in between is not in the file: the keeper

@@ -929,10 +929,9 @@ static void flush__fails(void **state)
 	assert_int_equal(io.count, 1);
 }
 
-/* A success says nothing of what was not written again before it. */
-static void flush__of_a_part(void **state)
+/* Pages 2 and 7 of ten. */
+static void fail_to_flush_two(void)
 {
-	(void)state;
 	begin(10, 0, 10);
 	change(2, 0xaa);
 	change(7, 0xaa);
@@ -940,6 +939,13 @@ static void flush__of_a_part(void **state)
 	io.sync_error = EIO;
 	assert_int_equal(engine_flush(&t.stage), -EIO);
 	quiet();
+}
+
+/* A success says nothing of what was not written again before it. */
+static void flush__of_a_part(void **state)
+{
+	(void)state;
+	fail_to_flush_two();
 	assert_int_equal(engine_sync(&t.seg, 0, 5 * page), 0);
 	assert_int_equal(engine_flush(&t.stage), 0);
 	assert_true(t.stage.unflushed);
@@ -952,13 +958,7 @@ static void flush__of_a_part(void **state)
 static void flush__of_what_was_cut_off(void **state)
 {
 	(void)state;
-	begin(10, 0, 10);
-	change(2, 0xaa);
-	change(7, 0xaa);
-	assert_int_equal(sync_all(), 0);
-	io.sync_error = EIO;
-	assert_int_equal(engine_flush(&t.stage), -EIO);
-	quiet();
+	fail_to_flush_two();
 	assert_int_equal(ftruncate(t.stage.fd, (off_t)(5 * page)), 0);
 	assert_int_equal(sync_all(), 0);
 	assert_int_equal(engine_flush(&t.stage), 0);
