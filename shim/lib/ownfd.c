@@ -10,6 +10,7 @@
 
 #include "common/util.h"
 #include "lib/real.h"
+#include "lib/shadow.h"
 
 #define OWN_MAX	  (1 << 20)
 #define WORD_BITS (sizeof(unsigned long) * CHAR_BIT)
@@ -163,22 +164,80 @@ bool ownfd_may_come(int fd)
 	return atomic_load(&held);
 }
 
+struct beyond {
+	int fd, from;
+	struct rlimit limit;
+};
+
+static int dup_with_its_own_limit(void *arg)
+{
+	const struct beyond *b = arg;
+	int to;
+
+	if (setrlimit(RLIMIT_NOFILE, &b->limit) < 0)
+		return -errno;
+	to = fcntl(b->fd, F_DUPFD_CLOEXEC, b->from);
+	return to < 0 ? -errno : to;
+}
+
+/* A number that the program could have only if it raised its limit: none of its own is spent.
+ * A child with our descriptor table has a limit of its own; to raise the program's for a moment
+ * would be seen by whatever it starts meanwhile. */
+static int dup_beyond(int fd, int from)
+{
+	struct beyond b = { .fd = fd };
+
+	if (getrlimit(RLIMIT_NOFILE, &b.limit) < 0)
+		return -errno;
+	if (b.limit.rlim_cur >= MIN(b.limit.rlim_max, (rlim_t)OWN_MAX))
+		return -EMFILE;
+	b.from = MAX(from, (int)b.limit.rlim_cur);
+	b.limit.rlim_cur = b.limit.rlim_max;
+	return shadow_run_with_files(dup_with_its_own_limit, &b);
+}
+
+/* The child takes a tenth of a millisecond: the first few numbers are of the program's. */
+static bool have_enough_of_its_own(void)
+{
+	struct rlimit limit;
+
+	return getrlimit(RLIMIT_NOFILE, &limit) == 0 &&
+	       (rlim_t)atomic_load(&own_count) >= limit.rlim_cur / 16;
+}
+
+static int dup_high(int fd, int from)
+{
+	const bool beyond_first = have_enough_of_its_own();
+	int err, up = beyond_first ? dup_beyond(fd, from) : -EMFILE;
+
+	if (up >= 0)
+		return up;
+	up = fcntl(fd, F_DUPFD_CLOEXEC, from);
+	if (up >= 0)
+		return up;
+	err = -errno;
+	/* EINVAL: what is asked for is beyond the limit. */
+	if (beyond_first || (err != -EMFILE && err != -EINVAL))
+		return err;
+	up = dup_beyond(fd, from);
+	return up < 0 ? err : up;
+}
+
 /* With the lock held, so that nothing is ours for a moment that is not marked. */
 static int move_up(int fd)
 {
 	const int from = high_floor();
-	int up, err;
+	int up;
 
 	if (!ownfd_reaches(from)) /* the program has lowered its limit */
 		atomic_store(&lowest, from);
-	up = fcntl(fd, F_DUPFD_CLOEXEC, from);
-	err = errno;
+	up = dup_high(fd, from);
 	if (up >= OWN_MAX) {
 		real.close(up);
 		return -EMFILE;
 	}
 	if (up < 0)
-		return -err;
+		return up;
 	mark(up);
 	real.close(fd);
 	return up;
@@ -232,10 +291,10 @@ void ownfd_close(int fd)
 
 int ownfd_evade(int fd, void (*moved)(int from, int to))
 {
-	int to = fcntl(fd, F_DUPFD_CLOEXEC, fd + 1);
+	int to = dup_high(fd, fd + 1);
 
 	/* A call that no hook sees has closed it: nobody may take for ours what comes there. */
-	if (to < 0 && errno == EBADF) {
+	if (to == -EBADF) {
 		unmark(fd);
 		moved(fd, -1);
 		return -EBADF;

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * The library's own descriptors: few, close-on-exec, with numbers that the program is unlikely
+ * The library's own descriptors: close-on-exec, with numbers that the program is unlikely
  * to meet, and not to be closed by a program that closes what it did not open.
  * Async-signal-safe.
  */
@@ -44,8 +44,9 @@ bool ownfd_reaches(int last);
  * if so, both the question and the call need the lock. */
 bool ownfd_may_come(int fd);
 
-/* Moves fd to a high number and protects it; the low number is free again. Returns the new
- * number, or -errno with fd closed. Negative numbers are passed through. Never for descriptors
+/* Moves fd to a high number and protects it; the low number is free again. Where the program's
+ * soft limit would become narrow, to one beyond it. Returns the new number, or -errno with fd
+ * closed. Negative numbers are passed through. Never for descriptors
  * of the program's files: closing one drops the process's POSIX locks. */
 int ownfd_adopt(int fd);
 

@@ -47,7 +47,7 @@ void shadow_stack_unmap(void *stack, size_t size)
 	real.munmap(stack, size);
 }
 
-int shadow_run(int (*fn)(void *arg), void *arg)
+static int run(int (*fn)(void *arg), void *arg, int flags)
 {
 	struct shadow s = { .fn = fn, .arg = arg, .result = -ECHILD };
 	int pid, err = 0;
@@ -57,7 +57,7 @@ int shadow_run(int (*fn)(void *arg), void *arg)
 	if (!stack)
 		return -ENOMEM;
 	/* No exit signal: that is what hides it from wait() and from SIGCHLD handlers. */
-	pid = clone(shadow_main, stack + STACK, CLONE_VM | CLONE_VFORK, &s);
+	pid = clone(shadow_main, stack + STACK, CLONE_VM | CLONE_VFORK | flags, &s);
 	if (pid < 0)
 		err = -errno;
 	else
@@ -65,4 +65,14 @@ int shadow_run(int (*fn)(void *arg), void *arg)
 			;
 	shadow_stack_unmap(stack, STACK);
 	return err ? err : s.result;
+}
+
+int shadow_run(int (*fn)(void *arg), void *arg)
+{
+	return run(fn, arg, 0);
+}
+
+int shadow_run_with_files(int (*fn)(void *arg), void *arg)
+{
+	return run(fn, arg, CLONE_FILES);
 }

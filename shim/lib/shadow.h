@@ -15,6 +15,9 @@
 
 int shadow_run(int (*fn)(void *arg), void *arg);
 
+/* The same with our descriptor table itself, in a process that has limits of its own. */
+int shadow_run_with_files(int (*fn)(void *arg), void *arg);
+
 /* Stacks for such children. NULL: no memory. */
 void *shadow_stack_map(size_t size);
 void shadow_stack_unmap(void *stack, size_t size);

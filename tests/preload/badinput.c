@@ -376,6 +376,42 @@ static void limit__few_descriptors(void **state)
 	io_uring_queue_exit(&ring);
 }
 
+/* More registrations than the program may have descriptors, and all of those are its own
+ * still. */
+static void limit__many_registrations(void **state)
+{
+	enum { N = 150, LIMIT = 64 };
+	const size_t step = 2 * (size_t)sysconf(_SC_PAGESIZE);
+	int fd, opened = 0, last = -1;
+	struct io_uring ring;
+	unsigned char *map;
+
+	(void)state;
+	limit(RLIMIT_NOFILE, LIMIT);
+	make_file("data", N * step);
+	map = map_file("data", N * step);
+	ring_init(&ring);
+	for (size_t i = 0; i < N; i++) {
+		must_stage(register_one(&ring, map + i * step, step / 2));
+		assert_int_equal(io_uring_unregister_buffers(&ring), 0);
+		fill(map + i * step, step / 2, i * step, NEW);
+	}
+	while ((fd = open("/dev/null", O_RDONLY | O_CLOEXEC)) >= 0) {
+		opened++;
+		last = fd;
+	}
+	assert_int_equal(errno, EMFILE);
+	assert_int_equal(last, LIMIT - 1);
+	assert_true(opened > LIMIT / 2);
+	for (fd = 10; fd <= last; fd++)
+		if (fd != ring.ring_fd)
+			close(fd);
+	assert_int_equal(munmap(map, N * step), 0);
+	for (size_t i = 0; i < N; i++)
+		assert_in_file("data", i * step, step / 2, NEW);
+	io_uring_queue_exit(&ring);
+}
+
 /* An ordinary user with a small limit: the pin is refused, with or without the shim. */
 static void limit__locked_memory(void **state)
 {
@@ -464,6 +500,7 @@ int main(int argc, char **argv)
 		TEST(ring__is_no_ring),
 		TEST(limit__no_descriptor_left),
 		TEST(limit__few_descriptors),
+		TEST(limit__many_registrations),
 		TEST(limit__locked_memory),
 		TEST(limit__file_size),
 		{ 0 },

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* links: shim/lib/log.c shim/lib/ownfd.c shim/lib/real.c */
+/* links: shim/lib/log.c shim/lib/ownfd.c shim/lib/shadow.c shim/lib/real.c */
 #include "unit.h"
 
 #include <regex.h>
