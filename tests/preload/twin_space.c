@@ -146,6 +146,33 @@ static void mremap__onto_it_as_native(void **state)
 	compare(remap_onto);
 }
 
+/* Onto the beginning of the mapping that the part is of: what is left of it has another one. */
+static void remap_onto_beginning(struct twin *t)
+{
+	const int fixed = MREMAP_MAYMOVE | MREMAP_FIXED;
+
+	store(t, NEW);
+	DO(t, mremap(AT(t, 8), 4 * PAGE, 4 * PAGE, fixed, AT(t, 0)));
+	look(t);
+	store(t, NEWER);
+	look(t);
+	look_file(t);
+	DO(t, mremap(AT(t, 6), 2 * PAGE, 3 * PAGE, fixed, AT(t, 3)));
+	store(t, DEVICE);
+	look(t);
+	look_file(t);
+	DO(t, mremap(AT(t, 14), 2 * PAGE, PAGE, fixed, AT(t, 12)));
+	look(t);
+	DO(t, munmap(t->room, ROOM * PAGE));
+	look_file(t);
+}
+
+static void mremap__onto_its_beginning_as_native(void **state)
+{
+	(void)state;
+	compare(remap_onto_beginning);
+}
+
 static void remap_bad(struct twin *t)
 {
 	unsigned char *to = t->room + 40 * PAGE;
@@ -393,6 +420,7 @@ int main(int argc, char **argv)
 		TEST(mremap__in_place_as_native),
 		TEST(mremap__fixed_as_native),
 		TEST(mremap__onto_it_as_native),
+		TEST(mremap__onto_its_beginning_as_native),
 		TEST(mremap__errors_as_native),
 		TEST(mremap__moved_as_native),
 		TEST(mremap__dontunmap_as_native),
