@@ -19,6 +19,7 @@
 #define VMA_ONFAULT  0x100 /* locked, but not populated for that */
 #define VMA_HUGE     0x200 /* MADV_HUGEPAGE */
 #define VMA_NOHUGE   0x400
+#define VMA_ASKED    0x800 /* what only smaps says is among these */
 
 struct vma {
 	uintptr_t start, end;

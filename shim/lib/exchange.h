@@ -33,7 +33,8 @@ struct exchange {
 	int (*add)(struct exchange *x, const struct vma *v);
 	uintptr_t last; /* where the last mapping that it concerns ends */
 	struct vmflags flags;
-	bool unasked; /* smaps is to be read for them */
+	bool unasked;	   /* smaps is to be read for them */
+	struct vma *shown; /* with staging: learns its flags, for the log */
 	struct place *place;
 	struct curtain_span *span; /* of the places, while the curtain is drawn */
 	size_t n, max;

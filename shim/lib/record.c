@@ -105,13 +105,14 @@ static int details_each(const struct vma *v, const char *path, void *arg)
 	return 1;
 }
 
-/* What only smaps knows: it is long, and read for lines of the log alone. After a staging the
- * same holds for what stands there now. */
+/* What only smaps knows: it is long, and read for lines of the log alone. */
 static unsigned details(const struct vma *v, struct scratch *scratch)
 {
 	struct details d = { .addr = v->start };
-	char *buf = scratch_get(scratch, SCAN_BUFFER);
+	char *buf = NULL;
 
+	if (!(v->flags & VMA_ASKED))
+		buf = scratch_get(scratch, SCAN_BUFFER);
 	if (buf)
 		(void)vmas_scan(VMAS_SMAPS, buf, SCAN_BUFFER, details_each, &d, NULL);
 	return v->flags | d.flags;

@@ -128,6 +128,8 @@ static void record_staged(struct exchange *x)
 			continue;
 		exchange_hide(p->saved, p->span.len);
 		start = (uintptr_t)p->span.addr;
+		if (start >= x->shown->start && start < x->shown->end)
+			x->shown->flags |= p->flags | VMA_ASKED;
 		/* Cannot fail: nodes were reserved. */
 		(void)space_set(start, start + p->span.len, x->f, p->off, &orphans);
 		a = areas_first(&space.areas, start, start + 1);
@@ -306,7 +308,8 @@ static int stage_quietly(const struct vma *v, const char *path, uint64_t off, ui
 			 const struct pin_context *ctx, struct scratch *scratch,
 			 enum reason *ret_why)
 {
-	struct exchange x = { .dev = v->dev, .ino = v->ino };
+	struct vma shown = *v;
+	struct exchange x = { .dev = v->dev, .ino = v->ino, .shown = &shown };
 	struct area *a = areas_first(&space.areas, v->start, v->end);
 	struct scratch own = *scratch; /* what is used here is free again for the next range */
 	struct custody c;
@@ -351,7 +354,7 @@ static int stage_quietly(const struct vma *v, const char *path, uint64_t off, ui
 			record_say(&(struct record){ .kind = EV_STAGE,
 						     .ctx = ctx,
 						     .path = path,
-						     .v = v,
+						     .v = &shown,
 						     .off = x.off,
 						     .len = x.end - x.off,
 						     .places = x.n },

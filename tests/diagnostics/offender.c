@@ -6,7 +6,7 @@
  * times as a fixed buffer, and prints what the kernel said each time. With `fork` a child does
  * so, too; with a PLUGIN it is loaded, and does it all from its constructor. The script looks
  * the lines up by their comments. As a plugin: -DPLUGIN. With -DINLINED the three functions are
- * a part of their callers.
+ * a part of their callers. With -DMARKED the mapping is locked, and not for children.
  */
 #define _GNU_SOURCE
 #include <dlfcn.h>
@@ -38,6 +38,10 @@ FUNCTION void *map_buffer(const char *path)
 		return MAP_FAILED;
 	p = mmap(NULL, SIZE, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0); /* line: map */
 	close(fd);
+#ifdef MARKED
+	if (p != MAP_FAILED && (mlock(p, SIZE) < 0 || madvise(p, SIZE, MADV_DONTFORK) < 0))
+		return MAP_FAILED;
+#endif
 	return p;
 }
 
