@@ -267,8 +267,9 @@ void segment_free(struct segment *g);
 
 /* lane.c; lock held */
 void lane_post(struct stage *s, struct job *j);
-void lane_post_pass(struct stage *s); /* a background pass, now */
-bool lanes_staffed(void);	      /* false: a queue has nobody to serve it, yet */
+void lane_post_pass(struct stage *s);			/* a background pass, now */
+void lane_post_due_pass(struct stage *s, uint64_t now); /* if it is time; not during one */
+bool lanes_staffed(void); /* false: a queue has nobody to serve it, yet */
 
 /* engine.c: by the worker that has the stage; no lock */
 

@@ -22,7 +22,8 @@ static struct job *take_job(struct stage *s)
 	return j;
 }
 
-/* The lock is held on entry and exit, and not while a job runs. */
+/* The lock is held on entry and exit, and not while a job runs. Passes come however much is
+ * asked meanwhile. */
 static void serve(struct stage *s)
 {
 	struct job *j;
@@ -41,6 +42,7 @@ static void serve(struct stage *s)
 		if (j->from)
 			conversation_put(j->from);
 		free(j);
+		lane_post_due_pass(s, now_ms());
 	}
 	s->busy = false;
 	outsiders_listen_again(s);
@@ -126,4 +128,12 @@ void lane_post_pass(struct stage *s)
 	for (int i = 0; i < PROTO_ASKS; i++)
 		j->fd[i] = -1;
 	lane_post(s, j);
+}
+
+void lane_post_due_pass(struct stage *s, uint64_t now)
+{
+	if (LIST_EMPTY(&s->segments) || s->next_pass > now)
+		return;
+	lane_post_pass(s);
+	s->next_pass = now + 1000; /* the pass sets its own */
 }

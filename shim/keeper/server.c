@@ -98,10 +98,8 @@ static int tick(void)
 	LIST_FOREACH(s, &keeper.stages, link) {
 		if (LIST_EMPTY(&s->segments))
 			continue;
-		if (!s->busy && !s->queued && s->next_pass <= now) {
-			lane_post_pass(s);
-			s->next_pass = now + 1000; /* the pass sets its own */
-		}
+		if (!s->busy && !s->queued) /* or whoever has it posts them */
+			lane_post_due_pass(s, now);
 		if (!s->busy && !s->queued)
 			next = MIN(next, s->next_pass);
 	}

@@ -1,0 +1,99 @@
+// SPDX-License-Identifier: MIT
+/*
+ * insistent pass SOCKET FILE
+ *
+ * Clients of the keeper that ask it to sync the same page again and again, several at a time,
+ * so that there is never a moment without a question.
+ *
+ * pass: what is stored elsewhere in FILE is in it all the same after a while, as if nobody
+ * asked.
+ *
+ * Exit status 0 if that is so.
+ */
+#include <pthread.h>
+
+#include "client.h"
+
+#define ASK_AT_ONCE 8	 /* of a file */
+#define WITHIN_MS   5000 /* of an interval of 100 */
+#define PAGE	    4096
+
+static const char *keeper;
+static struct client_file file;
+
+struct asker {
+	struct client_file *file;
+	int memory;
+};
+
+static void *ask_and_ask(void *arg)
+{
+	const struct asker *a = arg;
+	const struct client_file *f = a->file;
+	const int sock = client_must_become(keeper, f->key.ino, 100, NULL);
+	struct msg m;
+
+	for (unsigned n = 0;; n++) {
+		client_must(pwrite(a->memory, &n, sizeof(n), 0) == sizeof(n) ? 0 : errno,
+			    "store");
+		client_prepare(&m, MSG_SYNC, f, 0);
+		m.len = PAGE;
+		m.flags = SYNC_DURABLE;
+		client_must(client_ask(sock, &m, NULL, 0, NULL), "SYNC, again and again");
+	}
+	return NULL;
+}
+
+static void insist(struct client_file *f, int memory)
+{
+	struct asker *a = malloc(sizeof(*a));
+	pthread_t thread;
+
+	*a = (struct asker){ f, memory };
+	for (int i = 0; i < ASK_AT_ONCE; i++)
+		client_must(pthread_create(&thread, NULL, ask_and_ask, a), "thread");
+	usleep(300 * 1000);
+}
+
+/* Comes to the memory. */
+static int stage(int sock, const struct client_file *f)
+{
+	int got[PROTO_FDS] = { -1, -1, -1 };
+	uint64_t id;
+
+	client_must(client_take(sock, MSG_STAGE, f, &id, got), "STAGE");
+	client_must(client_put_in_force(sock, f, id, got[0]), "COMMIT");
+	return got[0];
+}
+
+static const char stored[] = "stored";
+
+static bool is_in_file(void *arg)
+{
+	char is[sizeof(stored)];
+
+	(void)arg;
+	return pread(file.fd, is, sizeof(is), 2 * PAGE) == sizeof(is) &&
+	       !memcmp(is, stored, sizeof(is));
+}
+
+static void store_behind_their_back(void)
+{
+	const int sock = client_must_become(keeper, 1, 100, NULL), memory = stage(sock, &file);
+
+	insist(&file, memory);
+	client_must(pwrite(memory, stored, sizeof(stored), 2 * PAGE) == sizeof(stored) ? 0
+										       : errno,
+		    "store");
+	client_must(poll_until(is_in_file, NULL, WITHIN_MS) ? 0 : ETIME, "no pass comes");
+}
+
+int main(int argc, char **argv)
+{
+	if (argc != 4)
+		return 2;
+	keeper = argv[2];
+	client_must(client_open(&file, argv[3]), argv[3]);
+	store_behind_their_back();
+	return 0;
+}
