@@ -22,14 +22,21 @@ static struct job *take_job(struct stage *s)
 	return j;
 }
 
-/* The lock is held on entry and exit, and not while a job runs. Passes come however much is
- * asked meanwhile. */
+static void line_up(struct stage *s)
+{
+	s->queued = true;
+	TAILQ_INSERT_TAIL(&s->lane->ready, s, ready);
+}
+
+/* The lock is held on entry and exit, and not while a job runs. However much is asked about a
+ * stage, its passes come, and others have their turn. */
 static void serve(struct stage *s)
 {
 	struct job *j;
 
 	s->busy = true;
-	while ((j = take_job(s))) {
+	do {
+		j = take_job(s);
 		pthread_mutex_unlock(&keeper.lock);
 		if (j->kind == JOB_PASS)
 			request_pass(s);
@@ -43,8 +50,10 @@ static void serve(struct stage *s)
 			conversation_put(j->from);
 		free(j);
 		lane_post_due_pass(s, now_ms());
-	}
+	} while (!STAILQ_EMPTY(&s->jobs) && TAILQ_EMPTY(&s->lane->ready));
 	s->busy = false;
+	if (!STAILQ_EMPTY(&s->jobs))
+		line_up(s);
 	outsiders_listen_again(s);
 	/* Only now does the main thread look at when this stage is due. */
 	(void)eventfd_write(keeper.event, 1);
@@ -94,8 +103,7 @@ void lane_post(struct stage *s, struct job *j)
 	STAILQ_INSERT_TAIL(&s->jobs, j, link);
 	if (s->queued || s->busy)
 		return; /* whoever has it finds the job */
-	s->queued = true;
-	TAILQ_INSERT_TAIL(&l->ready, s, ready);
+	line_up(s);
 	if (l->idle)
 		pthread_cond_signal(&l->wake);
 	else if (l->threads < THREADS_MOST)

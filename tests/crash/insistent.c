@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
 /*
  * insistent pass SOCKET FILE
+ * insistent others SOCKET FILE
  *
  * Clients of the keeper that ask it to sync the same page again and again, several at a time,
  * so that there is never a moment without a question.
@@ -8,18 +9,23 @@
  * pass: what is stored elsewhere in FILE is in it all the same after a while, as if nobody
  * asked.
  *
+ * others: they ask about as many files beside FILE as the keeper has threads for. Who asks
+ * about FILE gets an answer, too.
+ *
  * Exit status 0 if that is so.
  */
 #include <pthread.h>
 
 #include "client.h"
 
-#define ASK_AT_ONCE 8	 /* of a file */
+#define ASK_AT_ONCE 4	 /* of a file */
+#define AHEAD	    4	 /* questions, of the answer */
+#define FILES	    4	 /* as many as threads */
 #define WITHIN_MS   5000 /* of an interval of 100 */
 #define PAGE	    4096
 
 static const char *keeper;
-static struct client_file file;
+static struct client_file file, other[FILES];
 
 struct asker {
 	struct client_file *file;
@@ -31,6 +37,7 @@ static void *ask_and_ask(void *arg)
 	const struct asker *a = arg;
 	const struct client_file *f = a->file;
 	const int sock = client_must_become(keeper, f->key.ino, 100, NULL);
+	int none[PROTO_FDS];
 	struct msg m;
 
 	for (unsigned n = 0;; n++) {
@@ -39,7 +46,9 @@ static void *ask_and_ask(void *arg)
 		client_prepare(&m, MSG_SYNC, f, 0);
 		m.len = PAGE;
 		m.flags = SYNC_DURABLE;
-		client_must(client_ask(sock, &m, NULL, 0, NULL), "SYNC, again and again");
+		client_must(client_send(sock, &m, NULL, 0), "SYNC, again and again");
+		if (n >= AHEAD)
+			client_must(client_receive(sock, &m, none), "its answer");
 	}
 	return NULL;
 }
@@ -88,12 +97,37 @@ static void store_behind_their_back(void)
 	client_must(poll_until(is_in_file, NULL, WITHIN_MS) ? 0 : ETIME, "no pass comes");
 }
 
+static void be_one_of_many(const char *name)
+{
+	const int sock = client_must_become(keeper, 1, 60000, NULL);
+	struct timeval patience = { .tv_sec = WITHIN_MS / 1000 };
+	char path[PATH_MAX];
+	int memory[FILES];
+
+	stage(sock, &file);
+	for (size_t i = 0; i < FILES; i++) {
+		snprintf(path, sizeof(path), "%s.%zu", name, i);
+		client_must(close(open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0600)), path);
+		client_must(truncate(path, (off_t)file.size), path);
+		client_must(client_open(&other[i], strdup(path)), path);
+		memory[i] = stage(sock, &other[i]);
+	}
+	for (size_t i = 0; i < FILES; i++)
+		insist(&other[i], memory[i]);
+	client_must(setsockopt(sock, SOL_SOCKET, SO_RCVTIMEO, &patience, sizeof(patience)),
+		    "socket");
+	client_must(client_say(sock, MSG_SYNC, &file, 0), "the answer to who asks once");
+}
+
 int main(int argc, char **argv)
 {
 	if (argc != 4)
 		return 2;
 	keeper = argv[2];
 	client_must(client_open(&file, argv[3]), argv[3]);
-	store_behind_their_back();
+	if (!strcmp(argv[1], "pass"))
+		store_behind_their_back();
+	else
+		be_one_of_many(argv[3]);
 	return 0;
 }
