@@ -60,6 +60,14 @@ static void serve(struct stage *s)
 	stage_drop_if_unused(s);
 }
 
+static void *worker(void *arg);
+
+static void staff(struct lane *l)
+{
+	if (l->threads < THREADS_MOST && thread_start(NULL, worker, l) == 0)
+		l->threads++;
+}
+
 static void *worker(void *arg)
 {
 	struct lane *l = arg;
@@ -72,6 +80,9 @@ static void *worker(void *arg)
 		if (s) {
 			TAILQ_REMOVE(&l->ready, s, ready);
 			s->queued = false;
+			/* One that is idle may have been woken for several. */
+			if (!TAILQ_EMPTY(&l->ready) && !l->idle)
+				staff(l);
 			serve(s);
 			continue;
 		}
@@ -90,12 +101,6 @@ static void *worker(void *arg)
 	return NULL;
 }
 
-static void staff(struct lane *l)
-{
-	if (thread_start(NULL, worker, l) == 0)
-		l->threads++;
-}
-
 void lane_post(struct stage *s, struct job *j)
 {
 	struct lane *l = s->lane;
@@ -106,7 +111,7 @@ void lane_post(struct stage *s, struct job *j)
 	line_up(s);
 	if (l->idle)
 		pthread_cond_signal(&l->wake);
-	else if (l->threads < THREADS_MOST)
+	else
 		staff(l);
 }
 

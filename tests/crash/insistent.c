@@ -2,6 +2,7 @@
 /*
  * insistent pass SOCKET FILE
  * insistent others SOCKET FILE
+ * insistent behind SOCKET FILE
  *
  * Clients of the keeper that ask it to sync the same page again and again, several at a time,
  * so that there is never a moment without a question.
@@ -12,11 +13,16 @@
  * others: they ask about as many files beside FILE as the keeper has threads for. Who asks
  * about FILE gets an answer, too.
  *
+ * behind: nobody is insistent, but two questions come in the same moment, and the keeper has
+ * one thread that waits for any. What the one has to wait for the other has not.
+ *
  * Exit status 0 if that is so.
  */
 #include <pthread.h>
 
 #include "client.h"
+
+#include "common/board.h"
 
 #define ASK_AT_ONCE 4	 /* of a file */
 #define AHEAD	    4	 /* questions, of the answer */
@@ -97,26 +103,84 @@ static void store_behind_their_back(void)
 	client_must(poll_until(is_in_file, NULL, WITHIN_MS) ? 0 : ETIME, "no pass comes");
 }
 
-static void be_one_of_many(const char *name)
+/* The i-th, beside FILE. Comes to the memory. */
+static int stage_another(int sock, size_t i)
+{
+	char path[PATH_MAX];
+
+	snprintf(path, sizeof(path), "%s.%zu", file.name, i);
+	client_must(close(open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0600)), path);
+	client_must(truncate(path, (off_t)file.size), path);
+	client_must(client_open(&other[i], strdup(path)), path);
+	return stage(sock, &other[i]);
+}
+
+static void wait_for_answer(int sock)
+{
+	const struct timeval patience = { .tv_sec = WITHIN_MS / 1000 };
+	int none[PROTO_FDS];
+	struct msg m;
+
+	client_must(setsockopt(sock, SOL_SOCKET, SO_RCVTIMEO, &patience, sizeof(patience)),
+		    "socket");
+	client_must(client_receive(sock, &m, none), "the answer to who asks once");
+	client_must(m.error, "SYNC");
+}
+
+static void ask_to_sync(int sock, const struct client_file *f)
+{
+	struct msg m;
+
+	client_prepare(&m, MSG_SYNC, f, 0);
+	client_must(client_send(sock, &m, NULL, 0), "SYNC");
+}
+
+static void be_one_of_many(void)
 {
 	const int sock = client_must_become(keeper, 1, 60000, NULL);
-	struct timeval patience = { .tv_sec = WITHIN_MS / 1000 };
-	char path[PATH_MAX];
 	int memory[FILES];
 
 	stage(sock, &file);
-	for (size_t i = 0; i < FILES; i++) {
-		snprintf(path, sizeof(path), "%s.%zu", name, i);
-		client_must(close(open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0600)), path);
-		client_must(truncate(path, (off_t)file.size), path);
-		client_must(client_open(&other[i], strdup(path)), path);
-		memory[i] = stage(sock, &other[i]);
-	}
+	for (size_t i = 0; i < FILES; i++)
+		memory[i] = stage_another(sock, i);
 	for (size_t i = 0; i < FILES; i++)
 		insist(&other[i], memory[i]);
-	client_must(setsockopt(sock, SOL_SOCKET, SO_RCVTIMEO, &patience, sizeof(patience)),
-		    "socket");
-	client_must(client_say(sock, MSG_SYNC, &file, 0), "the answer to who asks once");
+	ask_to_sync(sock, &file);
+	wait_for_answer(sock);
+}
+
+/* Every turn that there is. */
+static void take_turns(void)
+{
+	struct flock all = { .l_type = F_WRLCK, .l_whence = SEEK_SET };
+	char board[PATH_MAX];
+	int fd;
+
+	snprintf(board, sizeof(board), "%.*s/" BOARD_NAME, (int)(strrchr(keeper, '/') - keeper),
+		 keeper);
+	fd = open(board, O_RDWR | O_CLOEXEC);
+	client_must(fd < 0 || fcntl(fd, F_OFD_SETLKW, &all) < 0 ? errno : 0, board);
+}
+
+/* The first one has something to write, for which it needs a turn. */
+static void come_behind(void)
+{
+	pid_t worker;
+	const int first = client_must_become(keeper, 1, 60000, &worker);
+	const int second = client_must_become(keeper, 2, 60000, NULL);
+	const int memory = stage(first, &file);
+
+	usleep(100 * 1000); /* the thread that did it waits */
+	stage_another(second, 0);
+	usleep(100 * 1000);
+	take_turns();
+	client_must(pwrite(memory, stored, sizeof(stored), 0) == sizeof(stored) ? 0 : errno,
+		    "store");
+	kill(worker, SIGSTOP);
+	ask_to_sync(first, &file);
+	ask_to_sync(second, &other[0]);
+	kill(worker, SIGCONT);
+	wait_for_answer(second);
 }
 
 int main(int argc, char **argv)
@@ -127,7 +191,9 @@ int main(int argc, char **argv)
 	client_must(client_open(&file, argv[3]), argv[3]);
 	if (!strcmp(argv[1], "pass"))
 		store_behind_their_back();
+	else if (!strcmp(argv[1], "others"))
+		be_one_of_many();
 	else
-		be_one_of_many(argv[3]);
+		come_behind();
 	return 0;
 }
