@@ -48,6 +48,7 @@ void conversation_put(struct conversation *c)
 
 	if (--c->refs)
 		return;
+	leave_waits_not(c);
 	for (w = LIST_FIRST(&keeper.waiters); w; w = next) {
 		next = LIST_NEXT(w, link);
 		if (w->from == c) {
@@ -72,40 +73,7 @@ static struct client *client_find(uint64_t token)
 	return NULL;
 }
 
-/* A program with a small hard limit on descriptors, or with a filter on system calls, made a
- * keeper that has it, too. It leaves for the first client that could start a better one, unless
- * somebody needs it now. */
-bool should_leave(const struct msg *m)
-{
-	const uint64_t plenty = 1024;
-	const bool more_files = keeper.files < plenty && m->len > keeper.files;
-	const bool unfiltered = keeper.filtered && m->flags & CLIENT_UNFILTERED;
-	struct segment *g;
-	struct stage *s;
-
-	if (!more_files && !unfiltered)
-		return keeper.leaving;
-	LIST_FOREACH(s, &keeper.stages, link)
-		LIST_FOREACH(g, &s->segments, link)
-			if (!LIST_EMPTY(&g->users))
-				return false;
-	return true;
-}
-
-/* One that may not open what its clients may is no better; which nobody can tell before they
- * ask. Not while it holds anything, which might last: the client would wait for it. */
-bool make_way(void)
-{
-	bool leave;
-
-	pthread_mutex_lock(&keeper.lock);
-	leave = keeper.staged == 0;
-	keeper.leaving |= leave;
-	pthread_mutex_unlock(&keeper.lock);
-	return leave;
-}
-
-int hello(struct conversation *c, struct msg *m)
+static int meet(struct conversation *c, struct msg *m)
 {
 	struct client *k;
 
@@ -129,4 +97,11 @@ int hello(struct conversation *c, struct msg *m)
 	m->arg[1] = keeper.instance;
 	m->flags = TAKES_COPIED | TAKES_ORIGIN | (k->fate_shared ? FATE_SHARED : 0);
 	return 0;
+}
+
+void hello(struct conversation *c, struct msg *m)
+{
+	m->error = meet(c, m);
+	m->reason = m->error ? REASON_PROTOCOL : REASON_NONE;
+	answer(c, m, NULL, 0);
 }

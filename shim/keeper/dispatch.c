@@ -123,12 +123,8 @@ void dispatch(struct conversation *c, struct msg *m, int *fds)
 	}
 	switch (m->type) {
 	case MSG_HELLO:
-		keeper.leaving = should_leave(m);
-		if (keeper.leaving)
-			return; /* the end of the conversation will be the answer */
-		m->error = hello(c, m);
-		m->reason = m->error ? REASON_PROTOCOL : REASON_NONE;
-		answer(c, m, NULL, 0);
+		if (!leave_for(c, m)) /* or the end of the conversation is the answer */
+			hello(c, m);
 		return;
 	case MSG_STATUS:
 		answer_status(c, m->arg[0]);

@@ -39,6 +39,8 @@ struct conversation {
 	pid_t pid;	       /* as we see it; 0: not at all */
 	unsigned refs;	       /* epoll's one, and one per request under way */
 	struct client *client; /* after HELLO */
+	LIST_ENTRY(conversation) link;
+	struct msg *hello; /* leave.c: that is not answered yet */
 	bool gone;
 };
 
@@ -314,8 +316,9 @@ void request_pass(struct stage *s);
 /* server.c */
 int server_run(int listener, uint64_t idle_exit_ms);
 
+bool make_way(void); /* leave.c; no lock held; false: we hold something */
+
 /* clients.c */
-bool make_way(void);			       /* no lock held; false: we hold something */
 void conversation_put(struct conversation *c); /* lock held */
 void answer(struct conversation *c, struct msg *m, const int *fds, size_t n);
 

@@ -90,6 +90,7 @@ static int tick(void)
 	check_waiters();
 	if (!lanes_staffed())
 		next = now + 100;
+	next = MIN(next, leave_or_stay());
 	in = guarded_revive();
 	if (in != UINT64_MAX)
 		next = MIN(next, now + in);

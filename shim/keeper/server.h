@@ -5,11 +5,15 @@
 
 #include "keeper/keeper.h"
 
-/* clients.c: whether a HELLO says that its sender could have a better keeper */
-bool should_leave(const struct msg *m);
+/* leave.c: whether a HELLO says that its sender could have a better keeper. We end then, which
+ * is the answer; or it is answered later, if what we hold lasts. */
+bool leave_for(struct conversation *c, const struct msg *m);
+void leave_waits_not(struct conversation *c);
+/* Which of the two, as far as that can be told: when it can, in ms, or UINT64_MAX. */
+uint64_t leave_or_stay(void);
 
-/* clients.c: the first message of a conversation; 0 or -errno for the answer */
-int hello(struct conversation *c, struct msg *m);
+/* clients.c: answers the first message of a conversation */
+void hello(struct conversation *c, struct msg *m);
 
 /* dispatch.c: one message and what came with it; descriptors that it keeps become -1 */
 void dispatch(struct conversation *c, struct msg *m, int *fds);
