@@ -106,8 +106,8 @@ $(call test_program,$(PRELOAD_SRC) $(TEST_TOOL_SRC) $(CRASH_SRC)): $(BUILD)/test
 # preloaded to a keeper.
 DOUBLE := $(BUILD)/tests/double/libibverbs.so.1
 PLUGIN := $(BUILD)/tests/double/plugin.so
-TO_KEEPERS := $(BUILD)/tests/double/numbers.so $(BUILD)/tests/double/inflight.so
-DOUBLE_OBJ := $(call objects,$(addprefix tests/double/,libibverbs.c plugin.c numbers.c inflight.c))
+TO_KEEPERS := $(patsubst %,$(BUILD)/tests/double/%.so,numbers inflight closes)
+DOUBLE_OBJ := $(call objects,$(addprefix tests/double/,libibverbs.c plugin.c numbers.c inflight.c closes.c))
 $(DOUBLE_OBJ): SANITIZERS =
 $(DOUBLE_OBJ): CFLAGS += -fvisibility=default -fsemantic-interposition -fno-lto
 $(call objects,tests/preload/verbs.c): ALL_CPPFLAGS += -Itests/double

@@ -276,10 +276,12 @@ static int admit_attached(struct stage *s, struct job *j, struct segment *before
 	memcpy(s->name, j->m.text, sizeof(s->name));
 	id = before ? before->id : keeper.next_id++;
 	if (before)
-		segment_destroy(before);
+		segment_unlink(before);
 	segment_admit(g, id, c->run, c->interval_ms);
 	s->touched = TOUCHED_ANYWHERE; /* since when, nobody here has seen */
 	pthread_mutex_unlock(&keeper.lock);
+	if (before)
+		segment_free(before);
 	/* By the same number, so that the guardian has the one or the other. */
 	if (before)
 		guarded_keep_anyhow(g);

@@ -13,19 +13,19 @@
 #define RETRY_MOST_MS 5000
 
 /* Whoever waits for the end may unmount the file system then: nothing of it is open any more.
- */
+ * To close what is large, and open nowhere else, takes its time: nobody is to wait for that. */
 void segment_let_go(struct segment *g)
 {
 	struct stage *s = g->stage;
 
 	if (g->state != SEGMENT_FILLING)
 		guarded_drop(g);
-	pthread_mutex_lock(&keeper.lock);
-	segment_destroy(g);
-	if (LIST_EMPTY(&s->segments)) {
+	if (LIST_FIRST(&s->segments) == g && !LIST_NEXT(g, link))
 		stage_close(s);
-	}
+	pthread_mutex_lock(&keeper.lock);
+	segment_unlink(g);
 	pthread_mutex_unlock(&keeper.lock);
+	segment_free(g);
 	(void)eventfd_write(keeper.event, 1);
 }
 

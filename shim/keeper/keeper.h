@@ -195,7 +195,7 @@ void segment_unuse(struct segment *g, const struct client *c);
  * try, for whoever unmaps a range may do so again and again under a pin. */
 void segment_try_now(struct segment *g);
 void segment_try_soon(struct segment *g);
-void segment_destroy(struct segment *g); /* unlinks and frees */
+void segment_unlink(struct segment *g); /* to be freed when the lock is given back */
 
 /* board.c: a stage is on the board for as long as it is registered; lock held */
 int board_start(int dir); /* no lock; -errno */
@@ -265,7 +265,7 @@ int segment_map_origin(const struct segment *g, int fd, const unsigned char **re
 /* Written and not known to be on the device, or not even written. */
 bool segment_has_unflushed(const struct segment *g);
 void segment_unpopulate(struct segment *g); /* our own mapping holds no page any more */
-void segment_free(struct segment *g);
+void segment_free(struct segment *g);	    /* takes a second for eight GiB */
 
 /* lane.c; lock held */
 void lane_post(struct stage *s, struct job *j);

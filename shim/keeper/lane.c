@@ -42,10 +42,10 @@ static void serve(struct stage *s)
 			request_pass(s);
 		else
 			request_run(s, j);
-		pthread_mutex_lock(&keeper.lock);
 		for (int i = 0; i < PROTO_ASKS; i++)
 			if (j->fd[i] >= 0)
 				close(j->fd[i]);
+		pthread_mutex_lock(&keeper.lock);
 		if (j->from)
 			conversation_put(j->from);
 		free(j);

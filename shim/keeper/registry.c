@@ -147,7 +147,7 @@ void segment_try_soon(struct segment *g)
 	g->stage->next_pass = MIN(g->stage->next_pass, g->next_try);
 }
 
-void segment_destroy(struct segment *g)
+void segment_unlink(struct segment *g)
 {
 	struct use *u;
 
@@ -157,5 +157,4 @@ void segment_destroy(struct segment *g)
 	}
 	LIST_REMOVE(g, link);
 	keeper.staged -= g->len;
-	segment_free(g);
 }

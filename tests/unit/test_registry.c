@@ -31,6 +31,12 @@ static struct segment *add(struct stage *s, uint64_t first, uint64_t pages)
 	return g;
 }
 
+static void destroy(struct segment *g)
+{
+	segment_unlink(g);
+	segment_free(g);
+}
+
 static int nothing_left(void **state)
 {
 	struct stage *s;
@@ -38,7 +44,7 @@ static int nothing_left(void **state)
 	(void)state;
 	while ((s = LIST_FIRST(&keeper.stages))) {
 		while (!LIST_EMPTY(&s->segments))
-			segment_destroy(LIST_FIRST(&s->segments));
+			destroy(LIST_FIRST(&s->segments));
 		s->busy = s->queued = false;
 		stage_drop_if_unused(s);
 	}
@@ -154,7 +160,7 @@ static void drop__only_when_unused(void **state)
 	add(s, 0, 1);
 	stage_drop_if_unused(s);
 	assert_ptr_equal(stage_find(key, false), s);
-	segment_destroy(LIST_FIRST(&s->segments));
+	destroy(LIST_FIRST(&s->segments));
 	assert_true(fd_is_open(fd));
 	stage_drop_if_unused(s);
 	assert_null(stage_find(key, false));
@@ -249,11 +255,11 @@ static void destroy__gives_everything_back(void **state)
 	segment_use(a, &x);
 	segment_use(b, &x);
 	assert_int_equal(keeper.staged, 5 * page_size());
-	segment_destroy(a);
+	destroy(a);
 	assert_int_equal(keeper.staged, 2 * page_size());
 	assert_null(segment_by_id(id));
 	assert_true(segment_used_by(b, &x));
-	segment_destroy(b);
+	destroy(b);
 	assert_int_equal(keeper.staged, 0);
 	assert_int_equal(open_fds(), fds);
 }
