@@ -7,6 +7,7 @@
 #include <string.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
+#include <sys/sysmacros.h>
 
 #include "common/cleanup.h"
 #include "keeper/keeper.h"
@@ -70,12 +71,31 @@ static bool may_write(int fd)
 	return flags >= 0 && (flags & O_ACCMODE) == O_RDWR && !(flags & O_PATH);
 }
 
+/* What is known of it without asking the file system, which may not answer (NFS, FUSE). A
+ * filter on system calls may know no statx(). */
+static bool is_file(int fd, struct inode_key *ret)
+{
+	struct statx sx;
+	struct stat st;
+
+	if (statx(fd, "", AT_EMPTY_PATH | AT_STATX_DONT_SYNC, STATX_TYPE | STATX_INO, &sx) ==
+	    0) {
+		*ret = (struct inode_key){ makedev(sx.stx_dev_major, sx.stx_dev_minor),
+					   sx.stx_ino };
+		return S_ISREG(sx.stx_mode);
+	}
+	if (errno == EBADF || fstat(fd, &st) < 0)
+		return false;
+	*ret = (struct inode_key){ st.st_dev, st.st_ino };
+	return S_ISREG(st.st_mode);
+}
+
 /* The stage that a request is about, or NULL. Only the descriptor says which file STAGE means.
  */
 static struct stage *stage_of(struct msg *m, int fd, int *ret_err)
 {
+	struct inode_key key;
 	struct segment *g;
-	struct stat st;
 
 	*ret_err = -ENOENT;
 	switch (m->type) {
@@ -83,11 +103,10 @@ static struct stage *stage_of(struct msg *m, int fd, int *ret_err)
 	case MSG_ATTACH:
 	case MSG_JOIN:
 		*ret_err = -EBADF;
-		if (fd < 0 || fstat(fd, &st) < 0 || !S_ISREG(st.st_mode) ||
-		    (m->type != MSG_JOIN && !may_write(fd)))
+		if (fd < 0 || !is_file(fd, &key) || (m->type != MSG_JOIN && !may_write(fd)))
 			return NULL;
 		*ret_err = -ESTALE;
-		if (st.st_dev != m->key.dev || st.st_ino != m->key.ino)
+		if (inode_key_cmp(key, m->key))
 			return NULL;
 		*ret_err = -ENOENT;
 		return stage_find(m->key, m->type != MSG_JOIN);
