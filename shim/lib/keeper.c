@@ -200,7 +200,8 @@ static bool may_open(enum opens opens, size_t opened)
 	return opened ? keeper_of == geteuid() : opens == OPEN_ANY;
 }
 
-/* The one that is to be taken now, or NULL. Lock held. */
+/* The one that is to be taken now, or NULL. Of those that are open some are left for the
+ * others, too: no more may be to be had. Lock held. */
 static struct conversation *choose(uint64_t about, enum opens opens, size_t *ret_opened)
 {
 	struct conversation *c = NULL, *spare = NULL;
@@ -219,11 +220,11 @@ static struct conversation *choose(uint64_t about, enum opens opens, size_t *ret
 			unopened++;
 		}
 	}
-	if (!may_open(opens, *ret_opened))
-		spare = NULL;
-	if (!may_take(about, same, free + (spare ? unopened : 0)))
+	if (c && may_take(about, same, free))
+		return c;
+	if (!may_open(opens, *ret_opened) || !may_take(about, same, free + unopened))
 		return NULL;
-	return c ? c : spare;
+	return spare;
 }
 
 /* A conversation that is open and free, marked busy, or a new one; the slot is taken before it

@@ -23,6 +23,7 @@
  *       meanwhile, and prints `beside`
  *   w   the same with a few threads; once they have ended, either again
  *   n   goes on as nobody, and prints `nobody`
+ *   e   has no descriptors left but two, and prints `few`
  *   p   takes the buffer back, punches a hole into its second half, prints `punched` or
  *       the error, and stores into the first half
  */
@@ -30,6 +31,7 @@
 
 #include <pthread.h>
 #include <sys/prctl.h>
+#include <sys/resource.h>
 
 #define AGAIN 5 /* the seed of what is stored last */
 
@@ -121,6 +123,23 @@ static const char *sync_beside(unsigned char *map, unsigned threads, unsigned ch
 	return "beside";
 }
 
+/* The library wants its own among the upper half; two of the others are left for what looks at
+ * the threads. */
+static const char *use_up_descriptors(void)
+{
+	struct rlimit few = { 64, 64 };
+	int fd, first = open("/dev/null", O_RDONLY | O_CLOEXEC);
+
+	if (first < 0 || setrlimit(RLIMIT_NOFILE, &few) < 0)
+		return strerror(errno);
+	do
+		fd = open("/dev/null", O_RDONLY | O_CLOEXEC);
+	while (fd >= 0);
+	close(first);
+	close(first + 1);
+	return "few";
+}
+
 static void go_on_in_a_child(void)
 {
 	const pid_t child = fork();
@@ -168,6 +187,8 @@ static void obey(char c, struct io_uring *ring, int fd, unsigned char *map, size
 	} else if (c == 'n') {
 		done = seteuid(65534) < 0 || prctl(PR_SET_DUMPABLE, 1) < 0 ? strerror(errno)
 									   : "nobody";
+	} else if (c == 'e') {
+		done = use_up_descriptors();
 	} else if (c == 'p') {
 		io_uring_unregister_buffers(ring);
 		done = madvise(map + size / 2, size / 2, MADV_REMOVE) < 0 ? strerror(errno)
