@@ -310,8 +310,7 @@ void custody_park(struct file *f, int fd)
 		if (!found)
 			lot = park(f, fd);
 		found = true;
-		a->fd = -1;
-		space_lot_give(a, lot);
+		space_made_from(a, -1, lot);
 	}
 	space_lot_put(f, lot);
 }

@@ -44,9 +44,8 @@ static void *record(void *p, size_t len, struct file *f, int fd, uint64_t off,
 	if (!err && f) {
 		f->fd = fd;
 		a = areas_first(&space.areas, start, end);
-		a->fd = fd;
 		a->made = trace_keep(trace);
-		space_lot_give(a, NULL); /* that of a mapping that it took the place of */
+		space_made_from(a, fd, NULL); /* and not as one that it took the place of */
 		ownfd_watch(fd);
 		/* The mapping is there before the board is asked: whoever stages meanwhile sees
 		 * it, or we see that. */

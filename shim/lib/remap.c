@@ -39,6 +39,7 @@ void *remap_native(void *addr, size_t old_len, size_t new_len, int flags, void *
 	struct file *f = a ? a->file : NULL;
 	const uint64_t off = a ? a->off + (start - a->start) : 0;
 	struct lot *lot = a ? a->lot : NULL;
+	const int fd = a ? a->fd : -1;
 	struct segment *orphans = NULL;
 	uintptr_t at;
 	int saved;
@@ -59,7 +60,7 @@ void *remap_native(void *addr, size_t old_len, size_t new_len, int flags, void *
 		forget_range(start, start + page_up(old_len));
 	if ((f || areas_first(&space.areas, at, at + new_len)) &&
 	    space_set(at, at + page_up(new_len), f, off, &orphans) == 0 && f)
-		space_lot_give(areas_first(&space.areas, at, at + 1), lot);
+		space_made_from(areas_first(&space.areas, at, at + 1), fd, lot);
 	stage_release(orphans);
 	if (f && (join_range(f, -1, at, off, off + page_up(new_len)) < 0 ||
 		  stage_show(f, at, at + page_up(new_len)) < 0))
@@ -93,7 +94,7 @@ static int adopt(const struct area *from, uintptr_t at, size_t len, uint64_t off
 
 	err = space_set(at, at + len, f, off, &orphans);
 	if (!err)
-		space_lot_give(areas_first(&space.areas, at, at + 1), from->lot);
+		space_made_from(areas_first(&space.areas, at, at + 1), from->fd, from->lot);
 	stage_release(orphans);
 	if (!err)
 		err = join_range(f, -1, at, off, off + len);

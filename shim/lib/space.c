@@ -310,10 +310,11 @@ void space_lot_put(struct file *f, struct lot *l)
 	space.parked--;
 }
 
-void space_lot_give(struct area *a, struct lot *l)
+void space_made_from(struct area *a, int fd, struct lot *l)
 {
 	space_lot_hold(l);
 	space_lot_put(a->file, a->lot);
+	a->fd = fd;
 	a->lot = l;
 }
 
@@ -382,7 +383,7 @@ int space_set(uintptr_t start, uintptr_t end, struct file *f, uint64_t off,
 	struct lot *lot = NULL;
 	struct area *a;
 	unsigned made = 0;
-	int err;
+	int fd = -1, err;
 
 	if (f)
 		f->areas++; /* not to lose it below */
@@ -393,14 +394,17 @@ int space_set(uintptr_t start, uintptr_t end, struct file *f, uint64_t off,
 		while ((a = areas_first(&space.areas, start, end))) {
 			if (a->start == start && a->file == f && a->off == off)
 				made = a->made; /* only what stands there changes */
-			if (f && a->file == f && !lot)
+			if (f && a->file == f && fd < 0 && !lot) {
+				fd = a->fd;
 				space_lot_hold(lot = a->lot);
+			}
 			forget(a, ret_orphans);
 		}
 	if (!f)
 		return err;
 	if (!err && (a = areas_add(&space.areas, start, end, off, f))) {
 		a->made = made;
+		a->fd = fd;
 		a->lot = lot;
 		atomic_fetch_add(&space.tracked, 1);
 		return 0;

@@ -122,12 +122,13 @@ void space_file_put(struct file *f); /* frees it when nothing refers to it */
 struct lot *space_lot_new(struct file *f, const int pair[2]);
 void space_lot_hold(struct lot *l); /* these may be about none: NULL */
 void space_lot_put(struct file *f, struct lot *l);
-void space_lot_give(struct area *a, struct lot *l);
+/* Which descriptor the mapping was made from: as in struct area. */
+void space_made_from(struct area *a, int fd, struct lot *l);
 
 /* [start, end) is now backed by `f` natively (f NULL: by nothing we track). Whatever was
- * recorded there is gone, but for the lot of what was of `f`; segments with no area left are
- * appended to *ret_orphans. -ENOMEM:
- * then nothing is recorded for the range, which only means that it cannot be staged. */
+ * recorded there is gone, but for what a mapping of `f` was made from; segments with no area
+ * left are appended to *ret_orphans. -ENOMEM: then nothing is recorded for the range, which
+ * only means that it cannot be staged. */
 int space_set(uintptr_t start, uintptr_t end, struct file *f, uint64_t off,
 	      struct segment **ret_orphans);
 

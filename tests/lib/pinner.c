@@ -13,6 +13,7 @@
  *   m   calls msync(), and prints `synced` or its error
  *   f   calls fsync(), and prints `flushed` or its error
  *   y   calls syncfs() on the working directory, likewise
+ *   k   closes its descriptor of FILE, and prints `closed`
  *   u   unmaps all of it, and prints `unmapped`
  *   c   goes on in a child, whose end is the program's, and prints `child`
  *   d   lets the device write all of it, and prints `received`
@@ -172,6 +173,8 @@ static void obey(char c, struct io_uring *ring, int fd, unsigned char *map, size
 								   : "flushed";
 	} else if (c == 'u') {
 		done = munmap(map, size) < 0 ? strerror(errno) : "unmapped";
+	} else if (c == 'k') {
+		done = close(fd) < 0 ? strerror(errno) : "closed";
 	} else if (c == 'c') {
 		go_on_in_a_child();
 		done = "child";

@@ -186,7 +186,6 @@ static void alias__several(void **state)
 	end(&s);
 }
 
-/* mremap() with an old size of zero makes an alias without any descriptor. */
 /* What is stored after that need not show there: mmap(2) leaves it open. */
 static void alias__private_made_after(void **state)
 {
@@ -208,6 +207,7 @@ static void alias__private_made_after(void **state)
 	end(&s);
 }
 
+/* mremap() with an old size of zero makes an alias without any descriptor. */
 static void alias__by_mremap(void **state)
 {
 	unsigned char *before, *after;
@@ -259,6 +259,27 @@ static void mremap__before_registering(void **state)
 	assert_int_equal(munmap(s.map, SIZE), 0);
 	assert_in_file("data", 0, SIZE, DEVICE);
 	end(&s);
+}
+
+/* ... and has a name or a descriptor no more. */
+static void mremap__closed_and_unlinked_before(void **state)
+{
+	unsigned char *moved, *away;
+	struct staged s;
+
+	(void)state;
+	open_data(&s, SIZE);
+	away = mmap(NULL, SIZE, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	moved = mremap(s.map, SIZE, SIZE, MREMAP_MAYMOVE | MREMAP_FIXED, away);
+	assert_ptr_equal(moved, away);
+	s.map = moved;
+	assert_int_equal(unlink(path_of("data")), 0);
+	close(s.fd);
+	must_stage(stage(&s));
+	device_writes(&s.ring, s.map, SIZE, 0);
+	assert_content(s.map, SIZE, 0, DEVICE);
+	io_uring_queue_exit(&s.ring);
+	assert_int_equal(munmap(s.map, SIZE), 0);
 }
 
 static void mremap__moves_staged(void **state)
@@ -824,6 +845,7 @@ int main(int argc, char **argv)
 		TEST(alias__by_mremap),
 		TEST(alias__hard_link),
 		TEST(mremap__before_registering),
+		TEST(mremap__closed_and_unlinked_before),
 		TEST(mremap__moves_staged),
 		TEST(mremap__shrinks_and_grows),
 		TEST(munmap__parts),

@@ -248,7 +248,7 @@ static void file__parked_descriptor(void **state)
 		pair[0] = ownfd_adopt(pair[0]);
 		pair[1] = ownfd_adopt(pair[1]);
 		lot[i] = space_lot_new(f, pair);
-		space_lot_give(areas_first(&space.areas, at(1 + 4 * i), at(6)), lot[i]);
+		space_made_from(areas_first(&space.areas, at(1 + 4 * i), at(6)), -1, lot[i]);
 		space_lot_put(f, lot[i]);
 	}
 	map(10, 11, 1, 0);
