@@ -28,14 +28,17 @@ static void pause_10ms(void)
 	nanosleep(&(struct timespec){ .tv_nsec = 10 * 1000 * 1000 }, NULL);
 }
 
-/* Descriptors in flight are limited for all of a user's processes together. */
+/* Descriptors in flight are limited for all of a user's processes together. Others may ask
+ * while we wait: they may have keeper.lock. */
 static int send_patiently(const struct msg *m, const int *fd, size_t n, int patience)
 {
 	int err = msg_send(us.pair, m, fd, n);
 
 	for (int tries = 0; err == -ETOOMANYREFS && tries < patience; tries++) {
+		pthread_mutex_unlock(&lock);
 		pause_10ms();
-		err = msg_send(us.pair, m, fd, n);
+		pthread_mutex_lock(&lock);
+		err = us.pair < 0 ? -EPIPE : msg_send(us.pair, m, fd, n);
 	}
 	return err;
 }
