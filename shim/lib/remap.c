@@ -140,13 +140,18 @@ static void *move(struct area *a, uintptr_t start, size_t old_len, size_t new_le
 		at = reserve(to, new_len, MAP_FIXED);
 		if (at != MAP_FAILED)
 			forget_range((uintptr_t)to, (uintptr_t)to + new_len);
-		/* Another record, if what has gone was the beginning of this one. */
+		/* Another record, if what has gone was the beginning of this one; or none: once
+		 * more (an old size of zero) over itself. */
 		a = areas_first(&space.areas, start, start + 1);
 	} else {
 		at = reserve(NULL, new_len, 0);
 	}
 	if (at == MAP_FAILED)
 		return at;
+	if (!a) {
+		real.munmap(at, new_len);
+		return failed(EFAULT);
+	}
 	if (!filemap_at(a, start, (uintptr_t)at, 0, new_len, like) ||
 	    adopt(a, (uintptr_t)at, new_len, off, like) < 0) {
 		forget_range((uintptr_t)at, (uintptr_t)at + new_len);

@@ -138,6 +138,15 @@ static void remap_onto(struct twin *t)
 	look(t);
 	store(t, NEWER);
 	look(t);
+	DO(t, mremap(AT(t, 2), 2 * PAGE, 2 * PAGE, MREMAP_MAYMOVE | MREMAP_FIXED, AT(t, 0)));
+	look(t);
+	/* The same once more, over itself: the target goes first. */
+	DO(t, mremap(AT(t, 0), 0, PAGE, MREMAP_MAYMOVE | MREMAP_FIXED, AT(t, 0)));
+	look(t);
+	DO(t, mremap(AT(t, 1), 0, 4 * PAGE, MREMAP_MAYMOVE | MREMAP_FIXED, AT(t, 1)));
+	look(t);
+	store(t, DEVICE);
+	look(t);
 }
 
 static void mremap__onto_it_as_native(void **state)
