@@ -5,6 +5,7 @@
 
 #include <linux/falloc.h>
 #include <pthread.h>
+#include <sys/ioctl.h>
 
 /* Every case in two forms: NAME__pinned and NAME__unpinned. */
 #define TWICE(what)                            \
@@ -191,6 +192,51 @@ static void fallocate__zeroes(bool pinned)
 	alike_end();
 }
 TWICE(fallocate__zeroes)
+
+/* The same by another name: xfsctl(3), which the kernel serves on all file systems. */
+struct reservation {
+	int16_t type, whence;
+	int64_t start, len;
+	int32_t sysid;
+	uint32_t pid;
+	int32_t pad[4];
+};
+
+static void ioctl__punches_and_zeroes(bool pinned)
+{
+	const unsigned long unreserve = _IOW('X', 41, struct reservation);
+	const unsigned long unreserve64 = _IOW('X', 43, struct reservation);
+	const unsigned long zero = _IOW('X', 57, struct reservation);
+	struct reservation a = { .start = page(2) + 10, .len = page(3) };
+	struct reservation b = { .start = -page(4), .len = page(1), .whence = SEEK_CUR };
+	struct reservation c = { .start = -page(9), .len = page(20), .whence = SEEK_END };
+	struct reservation bad = { .start = page(30), .len = page(1), .whence = 7 };
+	int pipes[2];
+
+	must_begin(SIZE - 100, 0, pinned);
+	both(ioctl(fd, unreserve64, &a));
+	alike_same();
+	both(lseek(fd, page(12), SEEK_SET));
+	both(ioctl(fd, unreserve, &b));
+	both(lseek(fd, 0, SEEK_CUR));
+	alike_same();
+	both(ioctl(fd, zero, &c));
+	alike_same();
+	both((map[page(3)] = 9));
+	alike_same();
+	both(ioctl(fd, zero, &bad));
+	bad = (struct reservation){ .start = page(30), .len = 0 };
+	both(ioctl(fd, unreserve64, &bad));
+	bad = (struct reservation){ .start = INT64_MAX, .len = 1, .whence = SEEK_END };
+	both(ioctl(fd, unreserve64, &bad));
+	both(ioctl(fd, unreserve64, (void *)8));
+	assert_int_equal(pipe(pipes), 0);
+	assert_int_equal(ioctl(pipes[1], unreserve64, &a), -1);
+	assert_int_equal(errno, ENOTTY);
+	alike_same();
+	alike_end();
+}
+TWICE(ioctl__punches_and_zeroes)
 
 static void fallocate__collapses__unpinned(void **state)
 {
@@ -398,6 +444,7 @@ int main(int argc, char **argv)
 		BOTH_OF(fallocate__grows),
 		BOTH_OF(fallocate__punches),
 		BOTH_OF(fallocate__zeroes),
+		BOTH_OF(ioctl__punches_and_zeroes),
 		BOTH_OF(fallocate__collapses),
 		TEST(ftruncate__shrinks__staged_meanwhile),
 		TEST(ftruncate__shrinks__staged_meanwhile_by_another),
