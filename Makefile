@@ -107,7 +107,7 @@ $(call test_program,$(PRELOAD_SRC) $(TEST_TOOL_SRC) $(CRASH_SRC)): $(BUILD)/test
 DOUBLE := $(BUILD)/tests/double/libibverbs.so.1
 PLUGIN := $(BUILD)/tests/double/plugin.so
 TO_KEEPERS := $(patsubst %,$(BUILD)/tests/double/%.so,numbers inflight closes)
-DOUBLE_OBJ := $(call objects,$(addprefix tests/double/,libibverbs.c plugin.c numbers.c inflight.c closes.c))
+DOUBLE_OBJ := $(call objects,$(patsubst %,tests/double/%.c,libibverbs plugin ring reload numbers inflight closes))
 $(DOUBLE_OBJ): SANITIZERS =
 $(DOUBLE_OBJ): CFLAGS += -fvisibility=default -fsemantic-interposition -fno-lto
 $(call objects,tests/preload/verbs.c): ALL_CPPFLAGS += -Itests/double
@@ -119,6 +119,17 @@ $(DOUBLE): $(call objects,tests/double/libibverbs.c) tests/double/libibverbs.map
 
 $(PLUGIN): $(call objects,tests/double/plugin.c) $(DOUBLE)
 	$(call quiet,LD)$(CC) $(CFLAGS) $(LDFLAGS) -shared -Wl,-rpath,'$$ORIGIN' -o $@ $^
+
+# A program that is not linked to liburing, and opens a plugin that is.
+RELOAD := $(BUILD)/tests/double/ring.so $(BUILD)/tests/double/reload
+
+$(BUILD)/tests/double/ring.so: $(call objects,tests/double/ring.c)
+	@mkdir -p $(@D)
+	$(call quiet,LD)$(CC) $(CFLAGS) $(LDFLAGS) -shared -o $@ $^ -luring
+
+$(BUILD)/tests/double/reload: $(call objects,tests/double/reload.c)
+	@mkdir -p $(@D)
+	$(call quiet,LD)$(CC) $(CFLAGS) $(LDFLAGS) -o $@ $^ -ldl
 
 $(TO_KEEPERS): $(BUILD)/tests/double/%.so: $(BUILD)/obj/tests/double/%.o
 	@mkdir -p $(@D)
@@ -177,7 +188,7 @@ $(EMPTY): Makefile
 	@mkdir -p $(@D)
 	$(call quiet,LD)$(CC) $(CFLAGS) $(LDFLAGS) -shared -o $@ -x c /dev/null
 
-TEST_PROGRAMS := $(call test_program,$(PRELOAD_SRC) $(TEST_TOOL_SRC) $(CRASH_SRC) $(LINKED_SRC)) $(PLUGIN) $(TO_KEEPERS) \
+TEST_PROGRAMS := $(call test_program,$(PRELOAD_SRC) $(TEST_TOOL_SRC) $(CRASH_SRC) $(LINKED_SRC)) $(PLUGIN) $(RELOAD) $(TO_KEEPERS) \
 	$(MODEL) $(RDMA_PROGRAMS) $(BENCH)
 
 tests: all $(TEST_PROGRAMS)

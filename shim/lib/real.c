@@ -106,7 +106,9 @@ PINSTAGE_HOOKS(RAW_FUNCTION, RAW_FUNCTION, NOTHING, NOTHING)
 #pragma GCC diagnostic pop
 
 /* A library that the program loaded with RTLD_LOCAL is not in our search order: ask for it by
- * name, without loading it into programs that have none. */
+ * name, without loading it into programs that have none. One that it loaded with RTLD_GLOBAL
+ * is, for as long as it stays. So the handle is kept in either case: what a slot holds must not
+ * be unloaded. */
 static void *find_LIBURING(const char *name)
 {
 	static const char *const soname[] = { "liburing.so.2", "liburing-ffi.so.2",
@@ -114,15 +116,14 @@ static void *find_LIBURING(const char *name)
 	void *lib, *sym = dlsym(RTLD_NEXT, name);
 	size_t i;
 
-	for (i = 0; i < ARRAY_SIZE(soname) && !sym; i++) {
+	for (i = 0; i < ARRAY_SIZE(soname); i++) {
 		lib = dlopen(soname[i], RTLD_LAZY | RTLD_NOLOAD);
-		if (lib)
+		if (lib && !sym)
 			sym = dlsym(lib, name);
 	}
 	return sym;
 }
 
-/* The handle is kept: what a slot holds must not be unloaded. */
 static void *find_IBVERBS(const char *name, const char *version)
 {
 	void *lib = dlopen("libibverbs.so.1", RTLD_LAZY | RTLD_NOLOAD);
