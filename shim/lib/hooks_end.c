@@ -47,3 +47,9 @@ int on_fexecve(int fd, char *const argv[], char *const envp[])
 	process_ends();
 	return real.fexecve(fd, argv, envp);
 }
+
+int on_execveat(int dir, const char *path, char *const argv[], char *const envp[], int flags)
+{
+	process_ends();
+	return real.execveat(dir, path, argv, envp, flags);
+}

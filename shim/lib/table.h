@@ -152,6 +152,9 @@
 		(int)RAW(SYS_execve, file, argv, envp)) \
 	H(LIBC, int, fexecve, (int fd, char *const argv[], char *const envp[]), (fd, argv, envp), \
 		(int)RAW(SYS_execveat, fd, "", argv, envp, 0x1000 /* AT_EMPTY_PATH */)) \
+	H(LIBC, int, execveat, \
+		(int dir, const char *path, char *const argv[], char *const envp[], int flags), \
+		(dir, path, argv, envp, flags), (int)RAW(SYS_execveat, dir, path, argv, envp, flags)) \
 	V(LIBC, int, execl, (const char *path, const char *arg, ...)) \
 	V(LIBC, int, execlp, (const char *file, const char *arg, ...)) \
 	V(LIBC, int, execle, (const char *path, const char *arg, ...)) \

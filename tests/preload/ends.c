@@ -99,7 +99,7 @@ static void waits_for_death(void **state)
 	sleep_for_ever();
 }
 
-enum how { EXECVE, EXECV, EXECVP, EXECVPE, FEXECVE, EXECL, EXECLP, EXECLE };
+enum how { EXECVE, EXECV, EXECVP, EXECVPE, FEXECVE, EXECVEAT, EXECL, EXECLP, EXECLE };
 
 /* The next program looks at the file at once, and its answer is our exit status. */
 static void execute(enum how how)
@@ -136,6 +136,9 @@ static void execute(enum how how)
 	case FEXECVE:
 		fexecve(open(path, O_RDONLY | O_CLOEXEC), argv, envp);
 		break;
+	case EXECVEAT:
+		execveat(AT_FDCWD, path, argv, envp, 0);
+		break;
 	case EXECL:
 		execl(path, ARGUMENTS);
 		break;
@@ -165,6 +168,7 @@ EXECUTES(execv, EXECV)
 EXECUTES(execvp, EXECVP)
 EXECUTES(execvpe, EXECVPE)
 EXECUTES(fexecve, FEXECVE)
+EXECUTES(execveat, EXECVEAT)
 EXECUTES(execl, EXECL)
 EXECUTES(execlp, EXECLP)
 EXECUTES(execle, EXECLE)
@@ -522,6 +526,7 @@ int main(int argc, char **argv)
 		TEST(exec__execvp),
 		TEST(exec__execvpe),
 		TEST(exec__fexecve),
+		TEST(exec__execveat),
 		TEST(exec__execl),
 		TEST(exec__execlp),
 		TEST(exec__execle),
@@ -549,6 +554,7 @@ int main(int argc, char **argv)
 		TEST(executes__execvp),
 		TEST(executes__execvpe),
 		TEST(executes__fexecve),
+		TEST(executes__execveat),
 		TEST(executes__execl),
 		TEST(executes__execlp),
 		TEST(executes__execle),
