@@ -32,6 +32,95 @@ static void forget_range(uintptr_t start, uintptr_t end)
 	stage_release(orphans);
 }
 
+/* One mapping of one file, as far as the program knows. */
+static bool is_one(uintptr_t start, uintptr_t end)
+{
+	struct area *a = areas_first(&space.areas, start, start + 1), *b;
+
+	for (b = a; a && b->end < end; a = b) {
+		b = areas_next(b, end);
+		if (!b || b->start != a->end || b->file != a->file ||
+		    b->off != a->off + (a->end - a->start))
+			return false;
+	}
+	return a;
+}
+
+static bool shrinks(size_t old_len, size_t new_len, int flags)
+{
+	return new_len <= old_len && !(flags & (MREMAP_FIXED | MREMAP_DONTUNMAP)) && old_len;
+}
+
+static bool moves_as_it_is(size_t old_len, size_t new_len, int flags)
+{
+	return new_len == old_len && flags & MREMAP_FIXED && !(flags & MREMAP_DONTUNMAP);
+}
+
+/* The kernel unmaps the end, of however many mappings that is. */
+static void *shrink(void *addr, size_t old_len, size_t new_len, int flags)
+{
+	const uintptr_t start = (uintptr_t)addr;
+	void *p;
+	int saved;
+
+	sync_before_unmap(start + new_len, start + old_len);
+	p = real.mremap(addr, old_len, new_len, flags, NULL);
+	saved = errno;
+	if (p != MAP_FAILED)
+		forget_range(start + new_len, start + old_len);
+	errno = saved;
+	return p;
+}
+
+static void say_partly_shown(void)
+{
+	log_event(
+		EV_ERROR,
+		"call=mremap reason=\"out of mappings or descriptors: part of the range shows the file, "
+		"not what is staged\" remedy=\"raise vm.max_map_count\"");
+}
+
+/* What others have staged since. */
+static void show_pieces(uintptr_t at, uintptr_t end)
+{
+	struct area *a;
+	uintptr_t stop;
+	bool all = true;
+
+	for (; (a = areas_first(&space.areas, at, end)); at = stop) {
+		at = a->start;
+		stop = a->end;
+		if (!a->seg)
+			all &= join_range(a->file, -1, at, a->off, a->off + (stop - at)) == 0 &&
+			       stage_show(a->file, at, stop) == 0;
+	}
+	if (!all)
+		say_partly_shown();
+}
+
+/* Several mappings to the kernel, with us or without. Linux 6.17 and later move such a range if
+ * its size stays; they do so with our parts of it, too. */
+static void *move_pieces(uintptr_t start, size_t len, int flags, uintptr_t to)
+{
+	struct segment *orphans = NULL;
+	int saved;
+	void *p;
+
+	if (flags & MREMAP_FIXED)
+		sync_before_unmap(to, to + len);
+	p = real.mremap((void *)start, len, len, flags, (void *)to);
+	saved = errno;
+	if (p == MAP_FAILED)
+		reconcile(); /* older ones have unmapped the target by now */
+	else
+		(void)space_move(start, start + len, (uintptr_t)p, &orphans);
+	stage_release(orphans);
+	if (p != MAP_FAILED)
+		show_pieces((uintptr_t)p, (uintptr_t)p + len);
+	errno = saved;
+	return p;
+}
+
 void *remap_native(void *addr, size_t old_len, size_t new_len, int flags, void *to)
 {
 	const uintptr_t start = (uintptr_t)addr;
@@ -45,6 +134,11 @@ void *remap_native(void *addr, size_t old_len, size_t new_len, int flags, void *
 	int saved;
 	void *p;
 
+	if (shrinks(page_up(old_len), page_up(new_len), flags))
+		return shrink(addr, page_up(old_len), page_up(new_len), flags);
+	if (moves_as_it_is(page_up(old_len), page_up(new_len), flags) &&
+	    !is_one(start, start + page_up(old_len)))
+		return move_pieces(start, page_up(old_len), flags, (uintptr_t)to);
 	if (flags & MREMAP_FIXED && space.staged)
 		sync_before_unmap((uintptr_t)to, (uintptr_t)to + page_up(new_len));
 	p = real.mremap(addr, old_len, new_len, flags, to);
@@ -64,10 +158,7 @@ void *remap_native(void *addr, size_t old_len, size_t new_len, int flags, void *
 	stage_release(orphans);
 	if (f && (join_range(f, -1, at, off, off + page_up(new_len)) < 0 ||
 		  stage_show(f, at, at + page_up(new_len)) < 0))
-		log_event(
-			EV_ERROR,
-			"call=mremap reason=\"out of mappings or descriptors: part of the range shows the file, "
-			"not what is staged\" remedy=\"raise vm.max_map_count\"");
+		say_partly_shown();
 	if (f) {
 		space_lot_put(f, lot);
 		f->areas--;
@@ -166,8 +257,7 @@ static void *move(struct area *a, uintptr_t start, size_t old_len, size_t new_le
 /* What the kernel checks before it touches anything. */
 static int check(uintptr_t start, size_t old_len, size_t new_len, int flags, uintptr_t to)
 {
-	struct area *a = areas_first(&space.areas, start, start + 1), *b;
-	uintptr_t end = start + old_len;
+	const uintptr_t end = start + old_len;
 
 	if (start % page_size() || new_len == 0 ||
 	    (flags & ~(MREMAP_MAYMOVE | MREMAP_FIXED | MREMAP_DONTUNMAP)) ||
@@ -177,35 +267,7 @@ static int check(uintptr_t start, size_t old_len, size_t new_len, int flags, uin
 	if (flags & MREMAP_FIXED && (to % page_size() || (to < end && start < to + new_len) ||
 				     to + new_len < to || to + new_len > NO_ADDRESS))
 		return EINVAL;
-	/* One mapping of one file, as far as the program knows. */
-	for (b = a; a && b->end < end; a = b) {
-		b = areas_next(b, end);
-		if (!b || b->start != a->end || b->file != a->file ||
-		    b->off != a->off + (a->end - a->start))
-			return EFAULT;
-	}
-	return a ? 0 : EFAULT;
-}
-
-/* Several mappings to the kernel, with us or without. Linux 6.17 and later move such a range if
- * its size stays; they do so with our parts of it, too. */
-static void *move_pieces(uintptr_t start, size_t len, int flags, uintptr_t to)
-{
-	struct segment *orphans = NULL;
-	int saved;
-	void *p;
-
-	if (flags & MREMAP_FIXED)
-		sync_before_unmap(to, to + len);
-	p = real.mremap((void *)start, len, len, flags, (void *)to);
-	saved = errno;
-	if (p == MAP_FAILED)
-		reconcile(); /* older ones have unmapped the target by now */
-	else
-		(void)space_move(start, start + len, (uintptr_t)p, &orphans);
-	stage_release(orphans);
-	errno = saved;
-	return p;
+	return is_one(start, end) ? 0 : EFAULT;
 }
 
 void *remap_staged(void *addr, size_t old_len, size_t new_len, int flags, void *to)
@@ -221,26 +283,28 @@ void *remap_staged(void *addr, size_t old_len, size_t new_len, int flags, void *
 		return real.mremap(addr, old_len, new_len, flags, to);
 	old_len = page_up(old_len);
 	new_len = page_up(new_len);
+	if (shrinks(old_len, new_len, flags)) /* that looks at nothing but the beginning */
+		return shrink(addr, old_len, new_len, flags);
 	err = check(start, old_len, new_len, flags, (uintptr_t)to);
+	if (err == EFAULT && moves_as_it_is(old_len, new_len, flags))
+		return move_pieces(start, old_len, flags, (uintptr_t)to);
+	if (err == EFAULT && new_len < old_len && flags & MREMAP_FIXED &&
+	    is_one(start, start + new_len)) { /* the end goes first, whatever it is */
+		drop_old(start + new_len, old_len - new_len);
+		old_len = new_len;
+		err = 0;
+	}
 	if (err)
 		return failed(err);
 	if (!old_len && !(flags & MREMAP_MAYMOVE))
 		return failed(ENOMEM);
 	a = areas_first(&space.areas, start, start + 1);
 	err = filemap_like(start, start + MAX(old_len, page_size()), &like);
-	if (err == -EFAULT && flags & MREMAP_FIXED && old_len == new_len &&
-	    !(flags & MREMAP_DONTUNMAP))
+	if (err == -EFAULT && moves_as_it_is(old_len, new_len, flags))
 		return move_pieces(start, old_len, flags, (uintptr_t)to);
-	if (err == -EFAULT && new_len <= old_len &&
-	    !(flags & (MREMAP_FIXED | MREMAP_DONTUNMAP)))
-		err = 0; /* shrinking looks at nothing */
 	if (err)
 		return failed(-err);
 	if (!(flags & (MREMAP_FIXED | MREMAP_DONTUNMAP)) && old_len) {
-		if (new_len < old_len)
-			drop_old(start + new_len, old_len - new_len);
-		if (new_len <= old_len)
-			return addr;
 		p = grow_in_place(a, start, old_len, new_len, &like);
 		if (p != MAP_FAILED || !(flags & MREMAP_MAYMOVE))
 			return p != MAP_FAILED ? p : failed(ENOMEM);

@@ -282,6 +282,41 @@ static void mremap__closed_and_unlinked_before(void **state)
 	assert_int_equal(munmap(s.map, SIZE), 0);
 }
 
+/* Since Linux 6.17 in one call. What the records say goes along: the second file has neither a
+ * name nor a descriptor of the program's any more. */
+static void mremap__two_files_before_registering(void **state)
+{
+	unsigned char *room, *away, *second;
+	struct staged s;
+	int fd;
+
+	(void)state;
+	open_data(&s, SIZE);
+	make_file("other", SIZE);
+	room = mmap(NULL, 2 * SIZE, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	away = mmap(NULL, 2 * SIZE, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	fd = open_file("other", O_RDWR);
+	assert_ptr_equal(
+		mmap(room, SIZE, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_FIXED, s.fd, 0),
+		room);
+	assert_ptr_equal(
+		mmap(room + SIZE, SIZE, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_FIXED, fd, 0),
+		room + SIZE);
+	second = away + SIZE;
+	if (mremap(room, 2 * SIZE, 2 * SIZE, MREMAP_MAYMOVE | MREMAP_FIXED, away) ==
+	    MAP_FAILED) {
+		assert_int_equal(errno, EFAULT);
+		second = room + SIZE;
+	}
+	assert_int_equal(unlink(path_of("other")), 0);
+	assert_int_equal(close(fd), 0);
+	must_stage(register_one(&s.ring, second, SIZE));
+	device_writes(&s.ring, second, SIZE, 0);
+	assert_content(second, SIZE, 0, DEVICE);
+	assert_staged();
+	end(&s);
+}
+
 static void mremap__moves_staged(void **state)
 {
 	unsigned char *moved, *away;
@@ -846,6 +881,7 @@ int main(int argc, char **argv)
 		TEST(alias__hard_link),
 		TEST(mremap__before_registering),
 		TEST(mremap__closed_and_unlinked_before),
+		TEST(mremap__two_files_before_registering),
 		TEST(mremap__moves_staged),
 		TEST(mremap__shrinks_and_grows),
 		TEST(munmap__parts),

@@ -287,6 +287,43 @@ static void remap_protected(struct twin *t)
 	look(t);
 }
 
+/* What is made smaller, or moves as it is (since Linux 6.17), may be several mappings, and not
+ * all of them the file's. */
+static void remap_several(struct twin *t)
+{
+	const int fixed = MREMAP_MAYMOVE | MREMAP_FIXED;
+	const size_t all = 4 + PAGES + 4;
+	unsigned char *to = t->room + 40 * PAGE;
+
+	store(t, NEW);
+	DO(t, mremap(AT(t, 0), (PAGES + 4) * PAGE, (PAGES + 2) * PAGE, 0)); /* into the room */
+	look(t);
+	DO(t, mremap(AT(t, 0), (PAGES + 2) * PAGE, (PAGES - 2) * PAGE, MREMAP_MAYMOVE));
+	look(t);
+	DO(t, mremap(AT(t, 10), 20 * PAGE, 3 * PAGE, fixed, t->room));
+	look(t);
+	DO(t, munmap(AT(t, 4), PAGE)); /* a hole */
+	DO(t, mremap(AT(t, 0) - 4 * PAGE, all * PAGE, all * PAGE, fixed, to));
+	look(t);
+	store_at(t, to, all, NEWER);
+	look(t);
+	look_file(t);
+	DO(t, mremap(to + 4 * PAGE, 20 * PAGE, 10 * PAGE, fixed, t->room));
+	look(t);
+	store_at(t, t->room, 10, DEVICE);
+	look(t);
+	look_file(t);
+	DO(t, mremap(t->room, 12 * PAGE, 2 * PAGE, 0));
+	DO(t, mremap(t->room + 11 * PAGE, 12 * PAGE, 2 * PAGE, 0)); /* begins with a hole */
+	look(t);
+}
+
+static void mremap__several_as_native(void **state)
+{
+	(void)state;
+	compare(remap_several);
+}
+
 static void mremap__protections_as_native(void **state)
 {
 	(void)state;
@@ -433,6 +470,7 @@ int main(int argc, char **argv)
 		TEST(mremap__errors_as_native),
 		TEST(mremap__moved_as_native),
 		TEST(mremap__dontunmap_as_native),
+		TEST(mremap__several_as_native),
 		TEST(mremap__protections_as_native),
 		TEST(mprotect__as_native),
 		TEST(mprotect__read_only_as_native),
