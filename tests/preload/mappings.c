@@ -9,6 +9,7 @@
 #include <pthread.h>
 #include <stdatomic.h>
 #include <sys/ioctl.h>
+#include <sys/resource.h>
 #include <sys/syscall.h>
 
 #include <pinstage.h>
@@ -515,6 +516,35 @@ static void mlock__survives(void **state)
 	end(&s);
 }
 
+static size_t peak_of_memory(void)
+{
+	struct rusage u;
+
+	assert_int_equal(getrusage(RUSAGE_SELF, &u), 0);
+	return (size_t)u.ru_maxrss * KIB;
+}
+
+/* What is mapped from then on is there at once: that must not be all that we may ever need,
+ * which would be more than most may lock. */
+static void mlockall__of_the_future(void **state)
+{
+	struct staged s;
+	size_t before;
+
+	(void)state;
+	open_data(&s, SIZE);
+	assert_int_equal(mlockall(MCL_FUTURE), 0);
+	before = peak_of_memory();
+	must_stage(stage(&s));
+	device_writes(&s.ring, s.map, SIZE, 0);
+	assert_int_equal(msync(s.map, SIZE, MS_SYNC), 0);
+	assert_in_file("data", 0, SIZE, DEVICE);
+	assert_int_equal(munmap(s.map, SIZE / 2), 0);
+	if (peak_of_memory() > before + 8 * MIB)
+		fail_test("%zu KiB of memory more\n", (peak_of_memory() - before) / KIB);
+	end(&s);
+}
+
 /* ---- forks ---- */
 
 static int child_status(pid_t pid)
@@ -891,6 +921,7 @@ int main(int argc, char **argv)
 		TEST(mprotect__of_staged),
 		TEST(mprotect__before_registering),
 		TEST(mlock__survives),
+		TEST(mlockall__of_the_future),
 		TEST(track__before_registering),
 		TEST(low_addresses__fixed),
 		TEST(low_addresses__fixed_where_nothing_is),
