@@ -102,12 +102,12 @@ $(call test_program,$(PRELOAD_SRC) $(TEST_TOOL_SRC) $(CRASH_SRC)): $(BUILD)/test
 	@mkdir -p $(@D)
 	$(call quiet,LD)$(CC) $(CFLAGS) $(LDFLAGS) -o $@ $^ -lcmocka -luring
 
-# The double of libibverbs, programs that are linked to it (verbs.c), and a plugin; and what is
-# preloaded to a keeper.
+# The double of libibverbs, programs that are linked to it (verbs.c), and a plugin; what is
+# preloaded to a keeper, and to a program beside the shim.
 DOUBLE := $(BUILD)/tests/double/libibverbs.so.1
 PLUGIN := $(BUILD)/tests/double/plugin.so
-TO_KEEPERS := $(patsubst %,$(BUILD)/tests/double/%.so,numbers inflight closes)
-DOUBLE_OBJ := $(call objects,$(patsubst %,tests/double/%.c,libibverbs plugin ring reload numbers inflight closes))
+PRELOADED := $(patsubst %,$(BUILD)/tests/double/%.so,numbers inflight closes bynumber)
+DOUBLE_OBJ := $(call objects,$(patsubst %,tests/double/%.c,libibverbs plugin ring reload numbers inflight closes bynumber))
 $(DOUBLE_OBJ): SANITIZERS =
 $(DOUBLE_OBJ): CFLAGS += -fvisibility=default -fsemantic-interposition -fno-lto
 $(call objects,tests/preload/verbs.c): ALL_CPPFLAGS += -Itests/double
@@ -131,7 +131,7 @@ $(BUILD)/tests/double/reload: $(call objects,tests/double/reload.c)
 	@mkdir -p $(@D)
 	$(call quiet,LD)$(CC) $(CFLAGS) $(LDFLAGS) -o $@ $^ -ldl
 
-$(TO_KEEPERS): $(BUILD)/tests/double/%.so: $(BUILD)/obj/tests/double/%.o
+$(PRELOADED): $(BUILD)/tests/double/%.so: $(BUILD)/obj/tests/double/%.o
 	@mkdir -p $(@D)
 	$(call quiet,LD)$(CC) $(CFLAGS) $(LDFLAGS) -shared -o $@ $<
 
@@ -188,7 +188,7 @@ $(EMPTY): Makefile
 	@mkdir -p $(@D)
 	$(call quiet,LD)$(CC) $(CFLAGS) $(LDFLAGS) -shared -o $@ -x c /dev/null
 
-TEST_PROGRAMS := $(call test_program,$(PRELOAD_SRC) $(TEST_TOOL_SRC) $(CRASH_SRC) $(LINKED_SRC)) $(PLUGIN) $(RELOAD) $(TO_KEEPERS) \
+TEST_PROGRAMS := $(call test_program,$(PRELOAD_SRC) $(TEST_TOOL_SRC) $(CRASH_SRC) $(LINKED_SRC)) $(PLUGIN) $(RELOAD) $(PRELOADED) \
 	$(MODEL) $(RDMA_PROGRAMS) $(BENCH)
 
 tests: all $(TEST_PROGRAMS)

@@ -7,6 +7,7 @@
 #include "common/util.h"
 #include "lib/hooks.h"
 #include "lib/init.h"
+#include "lib/space.h"
 
 /* By number no call is a cancellation point; some of the originals by name are, close() and
  * msync() among them. */
@@ -76,9 +77,18 @@ static long by_number(long nr, long a, long b, long c, long d, long e, long f)
 	}
 }
 
+/* The original of mmap() may be another object's (gperftools' tcmalloc), which makes the
+ * call by number: that one is for the kernel, or it would be ours again, without end. */
+static __thread bool inside __attribute__((tls_model("initial-exec")));
+
 long on_syscall(long nr, long a, long b, long c, long d, long e, long f)
 {
-	if (unlikely(!enabled))
+	long ret;
+
+	if (unlikely(!enabled || inside || space_inside()))
 		return real.syscall(nr, a, b, c, d, e, f);
-	return by_number(nr, a, b, c, d, e, f);
+	inside = true;
+	ret = by_number(nr, a, b, c, d, e, f);
+	inside = false;
+	return ret;
 }
