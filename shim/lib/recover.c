@@ -159,7 +159,9 @@ static void say_lost(const struct segment *s, int err, enum reason why)
 		reason_remedy(why));
 }
 
-/* One that nobody can have any more is no reason to keep the others back. */
+/* One that nobody can have any more is no reason to keep the others back. One that the same
+ * keeper has from us or, in a forked child, from our parent, needs no telling, for which there
+ * may be no descriptor left. */
 static int attach_idle(enum reason *ret_why)
 {
 	struct inode_key key;
@@ -170,7 +172,8 @@ static int attach_idle(enum reason *ret_why)
 	for (f = space_next_staged(NULL); f; f = space_next_staged(&key)) {
 		key = f->key;
 		for (s = f->segments; s; s = s->next) {
-			if (s->areas || (s->joined && !s->idle) || segment_sealed(s))
+			if (s->areas || (s->joined && !s->idle) || segment_sealed(s) ||
+			    (!s->joined && s->had_by == keeper_met()))
 				continue;
 			err = recover_idle(s, ret_why);
 			if (lost(err))

@@ -55,6 +55,7 @@ static void keep_idle(struct segment *s, int err)
 	struct file *f = space_file(s->key, true);
 
 	s->joined = false;
+	s->had_by = err == -EBUSY ? keeper_met() : 0;
 	if (!f)
 		return; /* no memory: this process will not map it again */
 	if (err == -EBUSY && s->saved) {

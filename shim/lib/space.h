@@ -39,6 +39,7 @@ struct segment {
 			    is released */
 	size_t saved_len;
 	uint64_t saved_off;
+	uint64_t had_by; /* the instance of the keeper that last said that it lives on, or 0 */
 };
 
 /* A descriptor that the program has closed, in flight: for as long as a mapping made from it is

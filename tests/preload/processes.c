@@ -70,6 +70,34 @@ static void fork__with_threads_running(void **state)
 	io_uring_queue_exit(&s.ring);
 }
 
+/* What a child unmaps, or its parent had unmapped, the keeper has all the same: without a
+ * descriptor of the file, too, the child ends without a word. */
+static void fork__child_without_range_or_descriptor(void **state)
+{
+	struct staged s;
+	pid_t pid;
+
+	(void)state;
+	must_stage(open_and_stage(&s, SIZE));
+	close(s.fd);
+	for (unsigned i = 0; i < 2; i++) {
+		pid = fork();
+		assert_true(pid >= 0);
+		if (pid == 0) {
+			if (i == 0) {
+				fill(s.map, SIZE, 0, NEW);
+				munmap(s.map, SIZE);
+			}
+			_exit(in_file("data", 0, SIZE, NEW) ? 0 : 2);
+		}
+		assert_int_equal(wait_for(pid), 0);
+		if (i == 0)
+			assert_int_equal(munmap(s.map, SIZE), 0);
+	}
+	assert_int_equal(log_lines("event=error"), 0);
+	io_uring_queue_exit(&s.ring);
+}
+
 /* Each child stores a quarter, and ends in a way of its own. */
 static void fork__children_end_in_every_way(void **state)
 {
@@ -559,6 +587,7 @@ int main(int argc, char **argv)
 {
 	static const struct test cases[] = {
 		TEST(fork__with_threads_running),
+		TEST(fork__child_without_range_or_descriptor),
 		TEST(fork__children_end_in_every_way),
 		TEST(fork__twice),
 		TEST(daemon__stores_after_its_parent),
