@@ -21,6 +21,23 @@ static int plain_dup2(int fd, int to)
 	return RAW(SYS_fcntl, fd, F_GETFD) < 0 ? -1 : to;
 }
 
+static int plain_times(int dir, const char *path, const struct timeval times[2], int flags)
+{
+	struct timespec to[2];
+
+	for (size_t i = 0; times && i < 2; i++)
+		to[i] = (struct timespec){ times[i].tv_sec, times[i].tv_usec * 1000 };
+	return (int)RAW(SYS_utimensat, dir, path, times ? to : NULL, flags);
+}
+
+static int plain_utime(const char *path, const struct utimbuf *times)
+{
+	const struct timeval to[2] = { { .tv_sec = times ? times->actime : 0 },
+				       { .tv_sec = times ? times->modtime : 0 } };
+
+	return plain_times(AT_FDCWD, path, times ? to : NULL, 0);
+}
+
 static void *raw_mremap(void *addr, size_t old_len, size_t new_len, int flags, ...)
 {
 	va_list ap;

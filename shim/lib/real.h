@@ -9,9 +9,12 @@
 #include <liburing.h>
 #include <stdbool.h>
 #include <sys/sendfile.h>
+#include <sys/stat.h>
 #include <sys/syscall.h>
+#include <sys/time.h>
 #include <sys/types.h>
 #include <sys/uio.h>
+#include <utime.h>
 
 #include "lib/arch.h"
 #include "lib/table.h"

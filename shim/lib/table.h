@@ -142,6 +142,21 @@
 	H(LIBC, int, syncfs, (int fd), (fd), (int)RAW(SYS_syncfs, fd)) \
 	H(LIBC, void, sync, (void), (), (void)RAW(SYS_sync, 0)) \
 	\
+	H(LIBC, int, futimens, (int fd, const struct timespec times[2]), (fd, times), \
+		(int)RAW(SYS_utimensat, fd, NULL, times, 0)) \
+	H(LIBC, int, utimensat, (int dir, const char *path, const struct timespec times[2], int flags), \
+		(dir, path, times, flags), (int)RAW(SYS_utimensat, dir, path, times, flags)) \
+	H(LIBC, int, futimes, (int fd, const struct timeval times[2]), (fd, times), \
+		plain_times(fd, NULL, times, 0)) \
+	H(LIBC, int, utimes, (const char *path, const struct timeval times[2]), (path, times), \
+		plain_times(AT_FDCWD, path, times, 0)) \
+	H(LIBC, int, lutimes, (const char *path, const struct timeval times[2]), (path, times), \
+		plain_times(AT_FDCWD, path, times, AT_SYMLINK_NOFOLLOW)) \
+	H(LIBC, int, futimesat, (int dir, const char *path, const struct timeval times[2]), \
+		(dir, path, times), plain_times(dir, path, times, 0)) \
+	H(LIBC, int, utime, (const char *path, const struct utimbuf *times), (path, times), \
+		plain_utime(path, times)) \
+	\
 	H(LIBC, int, execve, (const char *path, char *const argv[], char *const envp[]), (path, argv, envp), \
 		(int)RAW(SYS_execve, path, argv, envp)) \
 	H(LIBC, int, execv, (const char *path, char *const argv[]), (path, argv), \

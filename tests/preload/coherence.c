@@ -1,6 +1,9 @@
 /* SPDX-License-Identifier: MIT */
 /* File and memory stay one, in corners where they once were two. */
 #include <sys/file.h>
+#include <sys/stat.h>
+#include <sys/time.h>
+#include <utime.h>
 
 #include "testlib.h"
 
@@ -137,12 +140,68 @@ static void flock__ends_with_mapping(void **state)
 	assert_int_equal(munmap(map[1], SIZE), 0);
 }
 
+#define LONG_AGO 1000000000
+
+static int set_times(unsigned how, int fd)
+{
+	const struct timespec spec[2] = { { LONG_AGO, 0 }, { LONG_AGO, 0 } };
+	const struct timeval val[2] = { { LONG_AGO, 0 }, { LONG_AGO, 0 } };
+	const struct utimbuf buf = { LONG_AGO, LONG_AGO };
+
+	switch (how) {
+	case 0:
+		return futimens(fd, spec);
+	case 1:
+		return utimensat(AT_FDCWD, path_of("data"), spec, 0);
+	case 2:
+		return futimes(fd, val);
+	case 3:
+		return utimes(path_of("data"), val);
+	case 4:
+		return lutimes(path_of("data"), val);
+	case 5:
+		return futimesat(AT_FDCWD, path_of("data"), val);
+	default:
+		return utime(path_of("data"), &buf);
+	}
+}
+
+/* What was stored before does not change them later. */
+static void times__stay_as_set(void **state)
+{
+	struct staged s;
+	struct stat st;
+	int ret;
+
+	(void)state;
+	ret = open_and_stage(&s, SIZE);
+	for (unsigned how = 0; how < 7; how++) {
+		fill(s.map, SIZE, 0, how % 2 ? NEW : NEWER);
+		assert_int_equal(set_times(how, s.fd), 0);
+		assert_int_equal(msync(s.map, SIZE, MS_SYNC), 0);
+		assert_int_equal(fstat(s.fd, &st), 0);
+		assert_int_equal(st.st_mtime, LONG_AGO);
+	}
+	fill(s.map, SIZE, 0, NEW);
+	assert_int_equal(set_times(0, s.fd), 0);
+	assert_int_equal(munmap(s.map, SIZE), 0);
+	io_uring_queue_exit(&s.ring);
+	assert_int_equal(fstat(s.fd, &st), 0);
+	assert_int_equal(st.st_mtime, LONG_AGO);
+	assert_in_file("data", 0, SIZE, NEW);
+	must_stage(ret);
+}
+
 int main(int argc, char **argv)
 {
 	static const struct test cases[] = {
-		TEST(fork__untouched_mapping_of_parent), TEST(mmap__again_while_registered),
-		TEST(write__then_old_content_stored),	 TEST(flock__ends_with_descriptor),
-		TEST(flock__ends_with_mapping),		 { 0 },
+		TEST(fork__untouched_mapping_of_parent),
+		TEST(mmap__again_while_registered),
+		TEST(write__then_old_content_stored),
+		TEST(flock__ends_with_descriptor),
+		TEST(flock__ends_with_mapping),
+		TEST(times__stay_as_set),
+		{ 0 },
 	};
 
 	return test_main(argc, argv, cases, NULL);
