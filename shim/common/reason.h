@@ -49,7 +49,9 @@
 	X(FILE_SIZE, "the hard limit on the size of files holds for the keeper's memory, too", \
 		"raise RLIMIT_FSIZE (ulimit -H -f), or start the keeper where it is not limited") \
 	X(CALL_IN_FLIGHT, "a write, copy or truncation of the file by another thread does not end", \
-		"register when it has ended")
+		"register when it has ended") \
+	X(NO_PROC, "the program cannot see its mappings in /proc", \
+		"mount proc(5) where the program has its root directory")
 /* clang-format on */
 
 enum reason {

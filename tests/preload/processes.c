@@ -528,24 +528,38 @@ static void limit__few_files(void **state)
 }
 
 /* None is left: the kernel's answer, one line, and nothing changed. */
-static void limit__no_file_left(void **state)
+static void no_file_left_but(unsigned free)
 {
 	struct staged s;
 	int last;
 
-	(void)state;
 	open_data(&s, SIZE);
 	last = dup(s.fd);
 	assert_true(last >= 0);
-	set_files((rlim_t)last + 1);
+	set_files((rlim_t)last + 1 + free);
 	assert_int_equal(register_one(&s.ring, s.map, SIZE), kernel_refuses() ? -EFAULT : 0);
 	set_files((rlim_t)last + 200);
 	if (kernel_refuses())
 		assert_refused_once();
+	if (log_lines("event=refuse"))
+		assert_true(log_has("event=refuse", "too many open files"));
 	fill(s.map, SIZE, 0, NEW);
 	assert_int_equal(munmap(s.map, SIZE), 0);
 	assert_in_file("data", 0, SIZE, NEW);
 	io_uring_queue_exit(&s.ring);
+}
+
+static void limit__no_file_left(void **state)
+{
+	(void)state;
+	no_file_left_but(0);
+}
+
+/* Enough to look at the mapping, and not to call a keeper. */
+static void limit__one_file_left(void **state)
+{
+	(void)state;
+	no_file_left_but(1);
 }
 
 /* ---- references that were there first ---- */
@@ -605,6 +619,7 @@ int main(int argc, char **argv)
 		TEST(descriptors__dup2_while_truncating),
 		TEST(limit__few_files),
 		TEST(limit__no_file_left),
+		TEST(limit__one_file_left),
 		TEST(vmsplice__pages_in_a_pipe),
 		{ 0 },
 	};
