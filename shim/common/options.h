@@ -37,8 +37,9 @@ enum mode { MODE_STAGE, MODE_LOG, MODE_DENY, MODE_OFF };
 	X(EXCLUDE, exclude, TEXT, NULL, "exclude", "GLOB", \
 		"Do nothing in programs whose executable matches one of these globs.") \
 	X(FS, fs, FILESYSTEMS, NULL, "fs", "+NAME,...", \
-		"Further file systems to stage on, by name as in /proc/filesystems; an unknown name is an " \
-		"error. Only for files that no other host maps at the same time.")
+		"Further file systems to stage on, of bcachefs, nfs, nfs4, cifs, smb3, ceph, fuse and " \
+		"fuseblk; an unknown name is an error. Only for files that no other host maps at the same " \
+		"time.")
 /* clang-format on */
 
 #define OPTION_C_MODE	     enum mode
