@@ -10,8 +10,9 @@ struct place {
 	char keeper[PATH_MAX]; /* beside the library, which looks for it there, too */
 };
 
-/* Beside the command, as in the build tree, or in ../lib/pinstage from there, as installed.
- * -ENOENT: the library is in neither; then place->library is where it should be. -errno. */
+/* Beside the command, as in the build tree, or in ../lib/pinstage from there, as installed, or
+ * in what stands for lib on other distributions. -ENOENT: the library is nowhere; then
+ * place->library is where it should be. -errno. */
 int place_find(struct place *ret);
 
 #endif
