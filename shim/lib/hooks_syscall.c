@@ -9,14 +9,20 @@
 #include "lib/init.h"
 #include "lib/space.h"
 
+/* The original of mmap() may be another object's (gperftools' tcmalloc), which makes the
+ * call by number: that one is for the kernel, or it would be ours again, without end. */
+static __thread bool inside __attribute__((tls_model("initial-exec")));
+
 /* By number no call is a cancellation point; some of the originals by name are, close() and
  * msync() among them. */
-#define UNCANCELLED(call)                                                \
+#define AS_BY_NAME(call)                                                 \
 	({                                                               \
 		int state_;                                              \
 		long ret_;                                               \
 		pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, &state_); \
+		inside = true;                                           \
 		ret_ = (long)(call);                                     \
+		inside = false;                                          \
 		pthread_setcancelstate(state_, NULL);                    \
 		ret_;                                                    \
 	})
@@ -66,7 +72,7 @@ const bool syscall_hooked[SYSCALLS_MOST] = {
 
 #define CASE(number, call) \
 	case number:       \
-		return UNCANCELLED(call);
+		return AS_BY_NAME(call);
 
 static long by_number(long nr, long a, long b, long c, long d, long e, long f)
 {
@@ -77,18 +83,9 @@ static long by_number(long nr, long a, long b, long c, long d, long e, long f)
 	}
 }
 
-/* The original of mmap() may be another object's (gperftools' tcmalloc), which makes the
- * call by number: that one is for the kernel, or it would be ours again, without end. */
-static __thread bool inside __attribute__((tls_model("initial-exec")));
-
 long on_syscall(long nr, long a, long b, long c, long d, long e, long f)
 {
-	long ret;
-
 	if (unlikely(!enabled || inside || space_inside()))
 		return real.syscall(nr, a, b, c, d, e, f);
-	inside = true;
-	ret = by_number(nr, a, b, c, d, e, f);
-	inside = false;
-	return ret;
+	return by_number(nr, a, b, c, d, e, f);
 }
