@@ -7,6 +7,7 @@
 #include <string.h>
 #include <sys/random.h>
 #include <sys/wait.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "command/command.h"
@@ -76,7 +77,7 @@ static int dial(int dir, uid_t uid, enum reason *ret_why, uint64_t *ret_pid)
 	int err;
 
 	*ret_why = REASON_RENDEZVOUS;
-	fd = rendezvous_connect(dir, uid);
+	fd = rendezvous_connect_within(dir, uid, ANSWER_MS / 1000);
 	err = fd < 0 ? fd : hello(fd, ret_why, ret_pid);
 	return err ? err : steal_fd(&fd);
 }
@@ -178,9 +179,18 @@ int conversation_open_or_start(const char *keeper, enum reason *ret_why)
 	return -ECONNREFUSED;
 }
 
+uint64_t now_ms(void)
+{
+	struct timespec t;
+
+	clock_gettime(CLOCK_MONOTONIC, &t);
+	return (uint64_t)t.tv_sec * 1000 + (uint64_t)t.tv_nsec / 1000000;
+}
+
 int conversation_status(int sock, int (*each)(const struct msg *m, void *arg), void *arg,
 			struct msg *ret_last)
 {
+	const uint64_t until = now_ms() + ANSWER_MS;
 	uint64_t seen = 0;
 	struct msg m;
 	int err;
@@ -190,10 +200,12 @@ int conversation_status(int sock, int (*each)(const struct msg *m, void *arg), v
 		m.arg[0] = seen;
 		err = conversation_ask(sock, &m, ANSWER_MS);
 		for (; !err && !m.last; seen++) {
-			err = each(&m, arg);
+			err = now_ms() < until ? each(&m, arg) : -ETIMEDOUT;
 			if (!err)
 				err = conversation_answer(sock, &m, ANSWER_MS);
 		}
+		if (!err && m.arg[1] && now_ms() >= until)
+			err = -ETIMEDOUT;
 	} while (!err && m.arg[1]);
 	*ret_last = m;
 	return err;

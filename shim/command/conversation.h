@@ -29,7 +29,10 @@ int conversation_answer(int sock, struct msg *m, int timeout_ms);
 
 #define ANSWER_MS 20000 /* for what the keeper answers at once */
 
-/* Calls each() for all that the keeper has staged; *ret_last is what it says of itself. -errno.
+uint64_t now_ms(void);
+
+/* Calls each() for all that the keeper has staged; *ret_last is what it says of itself. -errno;
+ * -ETIMEDOUT also if it does not come to an end: root asks everybody's.
  */
 int conversation_status(int sock, int (*each)(const struct msg *m, void *arg), void *arg,
 			struct msg *ret_last);

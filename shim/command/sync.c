@@ -145,14 +145,6 @@ static int sync_now(const struct request *r, bool say)
 	return status;
 }
 
-static uint64_t now_ms(void)
-{
-	struct timespec t;
-
-	clock_gettime(CLOCK_MONOTONIC, &t);
-	return (uint64_t)t.tv_sec * 1000 + (uint64_t)t.tv_nsec / 1000000;
-}
-
 int sync_main(int argc, char **argv)
 {
 	const struct timespec pause = { .tv_nsec = PAUSE_MS * 1000000L };

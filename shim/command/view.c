@@ -109,13 +109,16 @@ static int add_segment(const struct msg *m, void *arg)
 
 /* A segment that has been let go meanwhile has no users; nor has one of a keeper that does not
  * know the question. */
-static int ask_users(struct view_keeper *k, struct view_file *f, struct view_segment *g)
+static int ask_users(struct view_keeper *k, struct view_file *f, struct view_segment *g,
+		     uint64_t until)
 {
 	uint32_t pid;
 	struct msg m;
 	int err;
 
 	do {
+		if (now_ms() >= until)
+			return -ETIMEDOUT;
 		msg_init(&m, MSG_USERS);
 		m.id = g->id;
 		m.arg[0] = g->pids;
@@ -136,6 +139,7 @@ static int ask_users(struct view_keeper *k, struct view_file *f, struct view_seg
 
 static int ask(struct view_keeper *k)
 {
+	const uint64_t until = now_ms() + 2 * ANSWER_MS;
 	struct view_file *f;
 	struct msg last;
 	int err;
@@ -154,7 +158,7 @@ static int ask(struct view_keeper *k)
 		qsort(k->file, k->files, sizeof(*k->file), by_name);
 	for (f = k->file; f < k->file + k->files; f++) {
 		for (size_t i = 0; i < f->segments && !err; i++)
-			err = ask_users(k, f, &f->segment[i]);
+			err = ask_users(k, f, &f->segment[i], until);
 		qsort(f->segment, f->segments, sizeof(*f->segment), by_offset);
 		if (f->pids)
 			qsort(f->pid, f->pids, sizeof(*f->pid), by_pid);

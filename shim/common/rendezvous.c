@@ -7,6 +7,7 @@
 #include <string.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
+#include <sys/time.h>
 #include <sys/un.h>
 #include <unistd.h>
 
@@ -80,6 +81,12 @@ static void address(int dir, struct sockaddr_un *sun)
 
 int rendezvous_connect(int dir, uid_t uid)
 {
+	return rendezvous_connect_within(dir, uid, 0);
+}
+
+int rendezvous_connect_within(int dir, uid_t uid, int seconds)
+{
+	const struct timeval within = { .tv_sec = seconds };
 	struct sockaddr_un sun;
 	struct ucred peer;
 	socklen_t len = sizeof(peer);
@@ -89,6 +96,8 @@ int rendezvous_connect(int dir, uid_t uid)
 	if (fd < 0)
 		return -errno;
 	address(dir, &sun);
+	if (seconds)
+		(void)setsockopt(fd, SOL_SOCKET, SO_SNDTIMEO, &within, sizeof(within));
 	if (connect(fd, (struct sockaddr *)&sun, sizeof(sun)) < 0 ||
 	    getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &peer, &len) < 0) {
 		err = -errno;

@@ -22,6 +22,9 @@ int rendezvous_open(uid_t uid, int create);
  * end belongs to `uid` or to root. -ECONNREFUSED or -ENOENT: nobody listens. */
 int rendezvous_connect(int dir, uid_t uid);
 
+/* The same, and whoever listens may be nobody who accepts: -EAGAIN then. */
+int rendezvous_connect_within(int dir, uid_t uid, int seconds);
+
 /* Binds a listening socket there in place of what was. For the holder of the lock only. */
 int rendezvous_listen(int dir);
 
