@@ -13,6 +13,8 @@
 #include "keeper/outsiders.h"
 #include "keeper/server.h"
 
+#define CROWDED_MS 10
+
 static int epoll;
 
 static void readable(struct conversation *c)
@@ -34,6 +36,20 @@ static void readable(struct conversation *c)
 	}
 }
 
+/* Out of descriptors: the listener stays readable, and is not looked at for a while. */
+static struct {
+	int listener;
+	uint64_t until; /* ms; 0: it is looked at */
+} crowded;
+
+static void look_at_listener(bool look)
+{
+	struct epoll_event ev = { .events = look ? EPOLLIN : 0, .data.ptr = &crowded.listener };
+
+	if (epoll_ctl(epoll, EPOLL_CTL_MOD, crowded.listener, &ev) == 0)
+		crowded.until = look ? 0 : now_ms() + CROWDED_MS;
+}
+
 static void accept_one(int listener)
 {
 	struct epoll_event ev = { .events = EPOLLIN };
@@ -43,9 +59,8 @@ static void accept_one(int listener)
 	int fd = accept4(listener, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
 
 	if (fd < 0) {
-		/* Out of descriptors: the listener stays readable; do not spin over it. */
 		if (errno == EMFILE || errno == ENFILE)
-			usleep(10 * 1000);
+			look_at_listener(false);
 		return;
 	}
 	if (getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &peer, &len) < 0 ||
@@ -88,8 +103,12 @@ static int tick(void)
 	struct stage *s;
 
 	check_waiters();
+	if (crowded.until && crowded.until <= now)
+		look_at_listener(true);
+	if (crowded.until)
+		next = crowded.until;
 	if (!lanes_staffed())
-		next = now + 100;
+		next = MIN(next, now + 100);
 	next = MIN(next, leave_or_stay());
 	in = guarded_revive();
 	if (in != UINT64_MAX)
@@ -131,7 +150,8 @@ int server_run(int listener, uint64_t idle_exit_ms)
 	if (epoll < 0)
 		return -errno;
 	/* Without these it would be alive, and of no use to anybody. */
-	if (watch(listener, EPOLLIN, &listener) < 0 ||
+	crowded.listener = listener;
+	if (watch(listener, EPOLLIN, &crowded.listener) < 0 ||
 	    watch(keeper.event, EPOLLIN, &keeper.event) < 0 ||
 	    (guarded_fd() >= 0 && watch(guarded_fd(), 0, &guardian) < 0)) /* only its end */
 		return -ENOMEM;
@@ -147,13 +167,13 @@ int server_run(int listener, uint64_t idle_exit_ms)
 			idle_since = now_ms();
 		else if (now_ms() - idle_since >= idle_exit_ms)
 			break;
-		else
+		else if (!crowded.until)
 			wait = (int)(idle_since + idle_exit_ms - now_ms()) + 1;
 		pthread_mutex_unlock(&keeper.lock);
 		n = epoll_wait(epoll, got, ARRAY_SIZE(got), wait);
 		pthread_mutex_lock(&keeper.lock);
 		for (int i = 0; i < n; i++) {
-			if (got[i].data.ptr == &listener)
+			if (got[i].data.ptr == &crowded.listener)
 				accept_one(listener);
 			else if (got[i].data.ptr == &keeper.event)
 				(void)eventfd_read(keeper.event, &value);

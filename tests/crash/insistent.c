@@ -3,6 +3,7 @@
  * insistent pass SOCKET FILE
  * insistent others SOCKET FILE
  * insistent behind SOCKET FILE
+ * insistent crowd SOCKET FILE
  *
  * Clients of the keeper that ask it to sync the same page again and again, several at a time,
  * so that there is never a moment without a question.
@@ -15,6 +16,9 @@
  *
  * behind: nobody is insistent, but two questions come in the same moment, and the keeper has
  * one thread that waits for any. What the one has to wait for the other has not.
+ *
+ * crowd: more come than the keeper may have descriptors. Who is there already is answered as
+ * fast as ever.
  *
  * Exit status 0 if that is so.
  */
@@ -183,6 +187,42 @@ static void come_behind(void)
 	wait_for_answer(second);
 }
 
+static uint64_t ms_of_questions(int sock)
+{
+	struct timespec t[2];
+
+	clock_gettime(CLOCK_MONOTONIC, &t[0]);
+	for (int i = 0; i < 100; i++)
+		client_must(client_say(sock, MSG_SYNC, &file, 0), "SYNC");
+	clock_gettime(CLOCK_MONOTONIC, &t[1]);
+	return (uint64_t)((t[1].tv_sec - t[0].tv_sec) * 1000 +
+			  (t[1].tv_nsec - t[0].tv_nsec) / 1000000);
+}
+
+/* As many as find room in the queue of those whom nobody has accepted yet, and stay there. */
+static void be_in_a_crowd(void)
+{
+	const int sock = client_must_become(keeper, 1, 60000, NULL);
+	struct sockaddr_un a = { .sun_family = AF_UNIX };
+	uint64_t ms;
+
+	stage(sock, &file);
+	snprintf(a.sun_path, sizeof(a.sun_path), "%s", keeper);
+	for (int i = 0, fd; i < 1200; i++) {
+		fd = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+		client_must(fd < 0 ? errno : 0, "socket");
+		if (connect(fd, (struct sockaddr *)&a, sizeof(a)) < 0)
+			usleep(5000);
+		if (i % 50 == 0)
+			usleep(20000);
+	}
+	ms = ms_of_questions(sock);
+	if (ms > 500) {
+		printf("a hundred questions took %lu ms\n", ms);
+		exit(1);
+	}
+}
+
 int main(int argc, char **argv)
 {
 	if (argc != 4)
@@ -193,7 +233,9 @@ int main(int argc, char **argv)
 		store_behind_their_back();
 	else if (!strcmp(argv[1], "others"))
 		be_one_of_many();
-	else
+	else if (!strcmp(argv[1], "behind"))
 		come_behind();
+	else
+		be_in_a_crowd();
 	return 0;
 }
