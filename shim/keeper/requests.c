@@ -91,6 +91,7 @@ static int do_commit(struct segment *g, struct msg *m)
 	}
 	guarded_drop(g); /* another guardian may have been told of it meanwhile */
 	set_state(g, SEGMENT_FILLING);
+	g->ending = false; /* it is only not in force yet */
 	return refuse(m, REASON_NO_FILES, err);
 }
 
