@@ -433,6 +433,28 @@ static int clone_file(int fd, unsigned long request, void *arg, int source,
 	return ret;
 }
 
+static void before_compared(int fd, uint64_t off, uint64_t n)
+{
+	if (off <= INT64_MAX)
+		file_before_read(fd, (size_t)MIN(n, (uint64_t)SSIZE_MAX), (off_t)off);
+}
+
+/* Whether the files have the same there is asked of what memory has of either. No more of them
+ * than the kernel takes at once. */
+static void before_dedupe(int fd, const struct file_dedupe_range *arg)
+{
+	struct file_dedupe_range_info to;
+	struct file_dedupe_range r;
+	unsigned i, n;
+
+	if (!pin_copy_in(&r, arg, sizeof(r)))
+		return;
+	n = MIN(r.dest_count, (unsigned)(page_size() / sizeof(to)));
+	before_compared(fd, r.src_offset, r.src_length);
+	for (i = 0; i < n && pin_copy_in(&to, &arg->info[i], sizeof(to)); i++)
+		before_compared((int)to.dest_fd, to.dest_offset, r.src_length);
+}
+
 /* What XFS once had for itself, and is fallocate() by another name on any file system since
  * Linux 5.5. (The third, which only allocates, changes nothing that can be read.) In no header
  * of the kernel's. */
@@ -494,6 +516,10 @@ int on_ioctl(int fd, unsigned long request, void *arg)
 	case FICLONERANGE:
 		if (pin_copy_in(&range, arg, sizeof(range)))
 			return clone_file(fd, request, arg, (int)range.src_fd, &range);
+		break;
+	case FIDEDUPERANGE:
+		if (unlikely(anything_staged()))
+			before_dedupe(fd, arg);
 		break;
 	case FS_IOC_FIEMAP:
 		if (unlikely(anything_staged()))

@@ -818,6 +818,58 @@ static void clone__has_what_was_stored(void **state)
 	close(fd);
 }
 
+/* Whether two files have the same there is asked of what memory has, on either side. */
+static int dedupe(int from, int to, off_t at)
+{
+	const size_t size =
+		sizeof(struct file_dedupe_range) + sizeof(struct file_dedupe_range_info);
+	struct file_dedupe_range *range = calloc(1, size);
+	int ret;
+
+	assert_non_null(range);
+	range->src_offset = (uint64_t)at;
+	range->src_length = page_size();
+	range->dest_count = 1;
+	range->info[0].dest_fd = to;
+	range->info[0].dest_offset = (uint64_t)at;
+	ret = ioctl(from, FIDEDUPERANGE, range) < 0 ? -errno : range->info[0].status;
+	free(range);
+	return ret;
+}
+
+static void dedupe__compares_what_was_stored(void **state)
+{
+	unsigned char *map;
+	struct io_uring ring;
+	int fd, plain;
+
+	(void)state;
+	make_file("data", SIZE);
+	fd = open_file("data", O_RDWR);
+	plain = third(0);
+	if (dedupe(fd, plain, 0) != FILE_DEDUPE_RANGE_SAME)
+		skip_test("only for file systems that share what is the same");
+	map = map_fd(fd, SIZE, 0);
+	ring_init(&ring);
+	must_stage(register_one(&ring, map, SIZE));
+	map[page(20)] ^= 7;
+	map[page(24)] ^= 7;
+	assert_int_equal(dedupe(fd, plain, page(20)), FILE_DEDUPE_RANGE_DIFFERS);
+	assert_int_equal(dedupe(plain, fd, page(24)), FILE_DEDUPE_RANGE_DIFFERS);
+	assert_int_equal(pwrite(plain, map + page(20), page_size(), page(20)), page_size());
+	assert_int_equal(pwrite(plain, map + page(24), page_size(), page(24)), page_size());
+	map[page(28)] ^= 7;
+	assert_int_equal(dedupe(fd, plain, page(20)), FILE_DEDUPE_RANGE_SAME);
+	assert_int_equal(dedupe(plain, fd, page(24)), FILE_DEDUPE_RANGE_SAME);
+	/* Shared or not, the one does not change with the other. */
+	map[page(20)] ^= 7;
+	assert_int_equal(fsync(fd), 0);
+	assert_int_equal(dedupe(fd, plain, page(20)), FILE_DEDUPE_RANGE_DIFFERS);
+	io_uring_queue_exit(&ring);
+	close(plain);
+	close(fd);
+}
+
 static void fiemap__has_what_was_stored(void **state)
 {
 	struct fiemap map = { .fm_length = SIZE, .fm_flags = FIEMAP_FLAG_SYNC };
@@ -903,6 +955,7 @@ int main(int argc, char **argv)
 		TEST(sync__range_and_all),
 		TEST(lseek__finds_what_was_stored),
 		TEST(clone__has_what_was_stored),
+		TEST(dedupe__compares_what_was_stored),
 		TEST(fiemap__has_what_was_stored),
 		TEST(ioctl__others_pass),
 		{ 0 },
