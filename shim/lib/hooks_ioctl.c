@@ -1,0 +1,145 @@
+/* SPDX-License-Identifier: MIT */
+/* What ioctl() does to files: sharing blocks, asking for them, and throwing them away. All else
+ * goes to the kernel as it is. */
+#include <errno.h>
+#include <limits.h>
+#include <linux/falloc.h>
+#include <linux/fiemap.h>
+#include <linux/fs.h>
+#include <sys/ioctl.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "lib/filetruth.h"
+#include "lib/hooks.h"
+#include "lib/pin.h"
+
+/* Staged by others meanwhile: into a file that nobody had staged the clone was made. */
+static void after_clone(int fd, const struct file_clone_range *range)
+{
+	uint64_t end;
+
+	if (!range->src_length ||
+	    __builtin_add_overflow(range->dest_offset, range->src_length, &end))
+		end = UINT64_MAX;
+	file_look_again(fd, range->dest_offset, end);
+}
+
+/*
+ * A clone shares blocks with its source. Into a staged file there is none: memory would have to
+ * follow, and whoever clones copies where a file system cannot. (What FIDEDUPERANGE shares is
+ * the same before and after.)
+ */
+static int clone_file(int fd, unsigned long request, void *arg, int source,
+		      const struct file_clone_range *range)
+{
+	struct inode_key key;
+	int ret;
+
+	if (unlikely(anything_staged()))
+		file_before_read(source, SSIZE_MAX, 0);
+	if (!file_enter(fd, &key)) {
+		errno = EOPNOTSUPP;
+		return -1;
+	}
+	ret = real.ioctl(fd, request, arg);
+	if (file_leave(fd, key) && ret >= 0)
+		after_clone(fd, range);
+	return ret;
+}
+
+static void before_compared(int fd, uint64_t off, uint64_t n)
+{
+	if (off <= INT64_MAX)
+		file_before_read(fd, (size_t)MIN(n, (uint64_t)SSIZE_MAX), (off_t)off);
+}
+
+/* Whether the files have the same there is asked of what memory has of either. No more of them
+ * than the kernel takes at once. */
+static void before_dedupe(int fd, const struct file_dedupe_range *arg)
+{
+	struct file_dedupe_range_info to;
+	struct file_dedupe_range r;
+	unsigned i, n;
+
+	if (!pin_copy_in(&r, arg, sizeof(r)))
+		return;
+	n = MIN(r.dest_count, (unsigned)(page_size() / sizeof(to)));
+	before_compared(fd, r.src_offset, r.src_length);
+	for (i = 0; i < n && pin_copy_in(&to, &arg->info[i], sizeof(to)); i++)
+		before_compared((int)to.dest_fd, to.dest_offset, r.src_length);
+}
+
+/* What XFS once had for itself, and is fallocate() by another name on any file system since
+ * Linux 5.5. (The third, which only allocates, changes nothing that can be read.) In no header
+ * of the kernel's. */
+struct space_resv {
+	int16_t type, whence;
+	int64_t start, len;
+	int32_t sysid;
+	uint32_t pid;
+	int32_t pad[4];
+};
+
+#define UNRESERVE   _IOW('X', 41, struct space_resv)
+#define UNRESERVE64 _IOW('X', 43, struct space_resv)
+#define ZERO_RANGE  _IOW('X', 57, struct space_resv)
+
+/* False: an error, and the original's to tell. */
+static bool range_of(int fd, const struct space_resv *r, off_t *ret)
+{
+	struct stat st;
+	off_t from = 0;
+
+	if (fstat(fd, &st) < 0 || !S_ISREG(st.st_mode))
+		return false;
+	if (r->whence == SEEK_CUR)
+		from = real.lseek(fd, 0, SEEK_CUR);
+	else if (r->whence == SEEK_END)
+		from = st.st_size;
+	else if (r->whence != SEEK_SET)
+		return false;
+	return from >= 0 && !__builtin_add_overflow(from, r->start, ret);
+}
+
+static int zero_by_ioctl(int fd, unsigned long request, void *arg)
+{
+	const int how = request == ZERO_RANGE ? FALLOC_FL_ZERO_RANGE : FALLOC_FL_PUNCH_HOLE;
+	struct space_resv r;
+	int saved = errno;
+	off_t off;
+
+	if (pin_copy_in(&r, arg, sizeof(r)) && range_of(fd, &r, &off)) {
+		errno = saved;
+		return on_fallocate(fd, how | FALLOC_FL_KEEP_SIZE, off, r.len);
+	}
+	errno = saved;
+	return real.ioctl(fd, request, arg);
+}
+
+int on_ioctl(int fd, unsigned long request, void *arg)
+{
+	struct file_clone_range range = { 0 };
+
+	switch (request) {
+	case UNRESERVE:
+	case UNRESERVE64:
+	case ZERO_RANGE:
+		return zero_by_ioctl(fd, request, arg);
+	case FICLONE:
+		return clone_file(fd, request, arg, (int)(intptr_t)arg, &range);
+	case FICLONERANGE:
+		if (pin_copy_in(&range, arg, sizeof(range)))
+			return clone_file(fd, request, arg, (int)range.src_fd, &range);
+		break;
+	case FIDEDUPERANGE:
+		if (unlikely(anything_staged()))
+			before_dedupe(fd, arg);
+		break;
+	case FS_IOC_FIEMAP:
+		if (unlikely(anything_staged()))
+			file_before_read(fd, SSIZE_MAX, 0);
+		break;
+	}
+	return real.ioctl(fd, request, arg);
+}
