@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: MIT */
-/* links: shim/lib/curtain.c shim/lib/real.c shim/lib/log.c shim/lib/ownfd.c shim/lib/shadow.c */
+/* links: shim/lib/curtain.c shim/lib/real.c shim/lib/log.c shim/lib/ownfd.c */
 /* links: shim/lib/space.c shim/lib/areas.c shim/lib/pool.c shim/lib/native.c */
 /* links: shim/lib/kept.c shim/lib/scratch.c shim/common/vmas.c shim/common/vmas_between.c */
+/* links: shim/lib/shadow.c */
 /*
  * Invariant I7, the curtain alone: a shared file mapping is exchanged for a memfd and back,
  * thousands of times, while threads add, store, read and pread() into it. Everything is counted

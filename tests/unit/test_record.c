@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /* links: shim/lib/mounts.c shim/lib/sites.c shim/lib/trace.c shim/lib/who.c */
-/* links: shim/lib/log.c shim/lib/ownfd.c shim/lib/shadow.c shim/lib/real.c shim/lib/modules.c */
-/* links: shim/lib/scratch.c shim/lib/copy_in.c shim/common/vmas.c */
+/* links: shim/lib/log.c shim/lib/ownfd.c shim/lib/real.c shim/lib/modules.c */
+/* links: shim/lib/scratch.c shim/lib/copy_in.c shim/common/vmas.c shim/lib/shadow.c */
 /* What records are made of. */
 #include "unit.h"
 

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* links: shim/lib/space.c shim/lib/areas.c shim/lib/pool.c shim/lib/ownfd.c shim/lib/shadow.c */
-/* links: shim/lib/native.c shim/lib/real.c */
+/* links: shim/lib/space.c shim/lib/areas.c shim/lib/pool.c shim/lib/ownfd.c */
+/* links: shim/lib/native.c shim/lib/real.c shim/lib/shadow.c */
 #include "unit.h"
 
 #include <pthread.h>

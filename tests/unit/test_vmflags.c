@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /* links: shim/lib/vmflags.c shim/lib/real.c shim/common/vmas.c shim/lib/log.c */
-/* links: shim/lib/ownfd.c shim/lib/shadow.c shim/lib/space.c shim/lib/areas.c shim/lib/pool.c */
+/* links: shim/lib/ownfd.c shim/lib/space.c shim/lib/areas.c shim/lib/pool.c */
 /* links: shim/lib/native.c shim/lib/kept.c shim/lib/scratch.c shim/common/vmas_between.c */
+/* links: shim/lib/shadow.c */
 #include "unit.h"
 
 #include <linux/userfaultfd.h>
