@@ -36,6 +36,7 @@ static void kill_pair(pid_t worker, const char *guardian)
 {
 	pid_t pid = atoi(guardian);
 
+	kill(worker, SIGSTOP); /* or it starts another guardian */
 	kill(pid, SIGKILL);
 	kill(worker, SIGKILL);
 	client_must(poll_until(is_gone, &pid, 20000) ? 0 : EBUSY, "the guardian");
