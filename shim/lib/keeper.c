@@ -32,7 +32,7 @@ static struct conversation {
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
 static pthread_cond_t freed = PTHREAD_COND_INITIALIZER;
 
-static uid_t keeper_of; /* whose keeper the open conversations are with */
+static uid_t keeper_of; /* whose keeper the conversations are with, or were the last ones */
 
 #define HELLO_TIMEOUT_MS 20000
 #define TRIES		 8 /* keepers that may die over one request, */
@@ -194,12 +194,12 @@ static bool may_take(uint64_t about, size_t same, size_t left)
 }
 
 /* With other privileges than before it would be another keeper, which knows nothing of what is
- * staged. */
+ * staged. Nor must it hear of that: two would write the same memory to the file. */
 static bool may_open(enum opens opens, size_t opened)
 {
-	if (opens == OPEN_NONE)
+	if (opens == OPEN_NONE || (!opened && opens != OPEN_ANY))
 		return false;
-	return opened ? keeper_of == geteuid() : opens == OPEN_ANY;
+	return (!opened && !atomic_load(&space.held)) || keeper_of == geteuid();
 }
 
 /* The one that is to be taken now, or NULL. Of those that are open some are left for the

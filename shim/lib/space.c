@@ -438,8 +438,10 @@ struct segment *segment_new(void)
 {
 	struct segment *s = pool_get(&segment_pool);
 
-	if (s)
-		s->memfd = s->ledger = s->origin = -1;
+	if (!s)
+		return NULL;
+	s->memfd = s->ledger = s->origin = -1;
+	atomic_fetch_add(&space.held, 1);
 	return s;
 }
 
@@ -478,6 +480,7 @@ void segment_free(struct segment *s)
 	ownfd_close(s->ledger);
 	ownfd_close(s->origin);
 	pool_put(&segment_pool, s);
+	atomic_fetch_sub(&space.held, 1);
 }
 
 struct segment *segment_find(struct file *f, uint64_t off, uint64_t end)

@@ -63,6 +63,7 @@ struct space {
 	struct areas areas;
 	atomic_uint tracked; /* areas; 0: the hooks on the address space pass everything */
 	atomic_uint staged;  /* segments; 0: the hooks on files pass everything */
+	atomic_uint held;    /* segments, those on their way in or out among them */
 	atomic_uint swaps;   /* odd while a curtain is drawn */
 	unsigned parked;     /* descriptors in flight */
 	bool inherited;	     /* the records are our parent's, and not looked through yet:

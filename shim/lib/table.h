@@ -173,6 +173,12 @@
 	V(LIBC, int, execl, (const char *path, const char *arg, ...)) \
 	V(LIBC, int, execlp, (const char *file, const char *arg, ...)) \
 	V(LIBC, int, execle, (const char *path, const char *arg, ...)) \
+	H(LIBC, int, setuid, (uid_t uid), (uid), (int)RAW(SYS_setuid, uid)) \
+	H(LIBC, int, seteuid, (uid_t uid), (uid), (int)RAW(SYS_setresuid, -1, uid, -1)) \
+	H(LIBC, int, setreuid, (uid_t uid, uid_t effective), (uid, effective), \
+		(int)RAW(SYS_setreuid, uid, effective)) \
+	H(LIBC, int, setresuid, (uid_t uid, uid_t effective, uid_t kept), (uid, effective, kept), \
+		(int)RAW(SYS_setresuid, uid, effective, kept)) \
 	N(LIBC, void, _exit, (int status), (status), (void)RAW(SYS_exit_group, status)) \
 	N(LIBC, void, _Exit, (int status), (status), (void)RAW(SYS_exit_group, status)) \
 	\

@@ -8,6 +8,9 @@
  *   store       into all of it
  *   sync        msync(); prints `synced` or its error
  *   setuid      becomes nobody, for good
+ *   seteuid:U   becomes the user U, and may go back
+ *   unseen:U    the same by a system call that is not libc's setresuid()
+ *   fork        a child goes on with what follows; its parent waits, and ends as it did
  *   chroot      into the working directory
  *   deny:NAME   from here on the system call NAME fails with EPERM (a seccomp filter)
  *   landlock:D  from here on the only files that it can open are those below the directory D
@@ -124,6 +127,15 @@ static void say(const char *what)
 	fflush(stdout);
 }
 
+static void go_on_in_child(void)
+{
+	const pid_t pid = fork();
+
+	must(pid, "fork");
+	if (pid)
+		exit(wait_for(pid));
+}
+
 int main(int argc, char **argv)
 {
 	size_t size = argc > 2 ? strtoul(argv[2], NULL, 10) : 0;
@@ -150,6 +162,13 @@ int main(int argc, char **argv)
 		} else if (strcmp(argv[i], "setuid") == 0) {
 			must(setgid(NOBODY), "setgid");
 			must(setuid(NOBODY), "setuid");
+		} else if (strncmp(argv[i], "seteuid:", 8) == 0) {
+			must(seteuid((uid_t)atoi(argv[i] + 8)), "seteuid");
+		} else if (strncmp(argv[i], "unseen:", 7) == 0) {
+			must((int)syscall(SYS_setresuid, -1, atoi(argv[i] + 7), -1),
+			     "setresuid");
+		} else if (strcmp(argv[i], "fork") == 0) {
+			go_on_in_child();
 		} else if (strcmp(argv[i], "chroot") == 0) {
 			must(chroot("."), "chroot");
 		} else if (strncmp(argv[i], "deny:", 5) == 0) {
