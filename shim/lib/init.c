@@ -96,10 +96,22 @@ static bool read_environment(void)
 	return !bad && log_ok;
 }
 
+/* The keeper's program lies beside it, wherever the program that we are in goes. */
+static void find_library(void)
+{
+	static char path[PATH_MAX];
+	Dl_info info;
+
+	if (!dladdr((void *)(uintptr_t)find_library, &info) || !info.dli_fname)
+		return;
+	library_path = info.dli_fname;
+	if (*library_path != '/' && realpath(library_path, path))
+		library_path = path;
+}
+
 __attribute__((constructor)) static void start(void)
 {
 	const char *run;
-	Dl_info info;
 
 	(void)real_bind();
 	ownfd_begin();
@@ -107,8 +119,7 @@ __attribute__((constructor)) static void start(void)
 	inflight_start(false);
 	if (getauxval(AT_SECURE)) /* the environment is not its owner's */
 		return;
-	if (dladdr((void *)(uintptr_t)start, &info) && info.dli_fname)
-		library_path = info.dli_fname;
+	find_library();
 	run = getenv("PINSTAGE_RUN");
 	run_id = run ? strtoull(run, NULL, 16) : 0;
 	if (!read_environment())

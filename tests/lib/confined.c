@@ -12,6 +12,7 @@
  *   unseen:U    the same by a system call that is not libc's setresuid()
  *   fork        a child goes on with what follows; its parent waits, and ends as it did
  *   chroot      into the working directory
+ *   chdir       to the root directory
  *   deny:NAME   from here on the system call NAME fails with EPERM (a seccomp filter)
  *   landlock:D  from here on the only files that it can open are those below the directory D
  *               (or several, with colons between them), and the system's; exit status 77, and a
@@ -171,6 +172,8 @@ int main(int argc, char **argv)
 			go_on_in_child();
 		} else if (strcmp(argv[i], "chroot") == 0) {
 			must(chroot("."), "chroot");
+		} else if (strcmp(argv[i], "chdir") == 0) {
+			must(chdir("/"), "chdir");
 		} else if (strncmp(argv[i], "deny:", 5) == 0) {
 			deny(argv[i] + 5);
 		} else if (strncmp(argv[i], "landlock:", 9) == 0) {
