@@ -244,17 +244,23 @@ static void alias__hard_link(void **state)
 	end(&s);
 }
 
-static void mremap__before_registering(void **state)
+static void open_moved(struct staged *s)
 {
 	unsigned char *moved, *away;
+
+	open_data(s, SIZE);
+	away = mmap(NULL, SIZE, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	moved = mremap(s->map, SIZE, SIZE, MREMAP_MAYMOVE | MREMAP_FIXED, away);
+	assert_ptr_equal(moved, away);
+	s->map = moved;
+}
+
+static void mremap__before_registering(void **state)
+{
 	struct staged s;
 
 	(void)state;
-	open_data(&s, SIZE);
-	away = mmap(NULL, SIZE, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-	moved = mremap(s.map, SIZE, SIZE, MREMAP_MAYMOVE | MREMAP_FIXED, away);
-	assert_ptr_equal(moved, away);
-	s.map = moved;
+	open_moved(&s);
 	must_stage(stage(&s));
 	device_writes(&s.ring, s.map, SIZE, 0);
 	assert_int_equal(munmap(s.map, SIZE), 0);
@@ -265,15 +271,10 @@ static void mremap__before_registering(void **state)
 /* ... and has a name or a descriptor no more. */
 static void mremap__closed_and_unlinked_before(void **state)
 {
-	unsigned char *moved, *away;
 	struct staged s;
 
 	(void)state;
-	open_data(&s, SIZE);
-	away = mmap(NULL, SIZE, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-	moved = mremap(s.map, SIZE, SIZE, MREMAP_MAYMOVE | MREMAP_FIXED, away);
-	assert_ptr_equal(moved, away);
-	s.map = moved;
+	open_moved(&s);
 	assert_int_equal(unlink(path_of("data")), 0);
 	close(s.fd);
 	must_stage(stage(&s));
