@@ -6,8 +6,10 @@
 #include <linux/falloc.h>
 #include <linux/fiemap.h>
 #include <linux/fs.h>
+#include <linux/magic.h>
 #include <sys/ioctl.h>
 #include <sys/stat.h>
+#include <sys/vfs.h>
 #include <unistd.h>
 
 #include "lib/filetruth.h"
@@ -45,6 +47,58 @@ static int clone_file(int fd, unsigned long request, void *arg, int source,
 	ret = real.ioctl(fd, request, arg);
 	if (file_leave(fd, key) && ret >= 0)
 		after_clone(fd, range);
+	return ret;
+}
+
+/* XFS exchanges ranges of two files (Linux 6.10), the one behind fd and this one. Newer than
+ * the headers of many a system. What COMMIT_RANGE has behind that does not matter here. */
+struct exchange_range {
+	int32_t file1;
+	uint32_t pad;
+	uint64_t offset1, offset2, length, flags;
+};
+
+#define EXCHANGE_RANGE _IOW('X', 129, struct exchange_range)
+#define COMMIT_RANGE   _IOC(_IOC_WRITE, 'X', 131, sizeof(struct exchange_range) + 48)
+#define TO_THE_END     1 /* of both, among the flags */
+
+static bool on_xfs(int fd)
+{
+	struct statfs st;
+
+	return fstatfs(fd, &st) == 0 && st.f_type == XFS_SUPER_MAGIC;
+}
+
+static void after_exchange(int fd, uint64_t off, const struct exchange_range *r)
+{
+	uint64_t end;
+
+	if (r->flags & TO_THE_END || __builtin_add_overflow(off, r->length, &end))
+		end = UINT64_MAX;
+	file_look_again(fd, off, end);
+}
+
+/* Of files that are staged there is none, as of clones into them. */
+static int exchange_contents(int fd, unsigned long request, void *arg)
+{
+	struct exchange_range r;
+	struct inode_key key;
+	bool others;
+	int ret;
+
+	if (!pin_copy_in(&r, arg, sizeof(r)) || !on_xfs(fd))
+		return real.ioctl(fd, request, arg);
+	if ((unlikely(anything_staged()) && sync_fd_staged(r.file1, &key)) ||
+	    !file_enter(fd, &key)) {
+		errno = EOPNOTSUPP;
+		return -1;
+	}
+	ret = real.ioctl(fd, request, arg);
+	others = file_leave(fd, key);
+	if (others && ret >= 0)
+		after_exchange(fd, r.offset2, &r);
+	if (unlikely(anything_staged()) && ret >= 0)
+		after_exchange(r.file1, r.offset1, &r);
 	return ret;
 }
 
@@ -132,6 +186,9 @@ int on_ioctl(int fd, unsigned long request, void *arg)
 		if (pin_copy_in(&range, arg, sizeof(range)))
 			return clone_file(fd, request, arg, (int)range.src_fd, &range);
 		break;
+	case EXCHANGE_RANGE:
+	case COMMIT_RANGE:
+		return exchange_contents(fd, request, arg);
 	case FIDEDUPERANGE:
 		if (unlikely(anything_staged()))
 			before_dedupe(fd, arg);

@@ -7,6 +7,8 @@
  *   register    the mapping as a fixed buffer; prints `registered` or `refused: ERROR`
  *   store       into all of it
  *   sync        msync(); prints `synced` or its error
+ *   exchange:F  all with the file F, as XFS can, and back by F's descriptor; prints `exchanged`
+ *               or its error, twice
  *   setuid      becomes nobody, for good
  *   seteuid:U   becomes the user U, and may go back
  *   unseen:U    the same by a system call that is not libc's setresuid()
@@ -25,6 +27,7 @@
 #if __has_include(<linux/landlock.h>)
 #include <linux/landlock.h>
 #endif
+#include <sys/ioctl.h>
 #include <sys/prctl.h>
 #include <sys/syscall.h>
 
@@ -128,6 +131,31 @@ static void say(const char *what)
 	fflush(stdout);
 }
 
+/* struct xfs_exchange_range, which comes with newer headers of XFS. */
+struct exchange_range {
+	int32_t file1;
+	uint32_t pad;
+	uint64_t offset1, offset2, length, flags;
+};
+
+static void exchange_one(int fd, int with, size_t size)
+{
+	const struct exchange_range range = { .file1 = with, .length = size };
+	const int ret = ioctl(fd, _IOW('X', 129, struct exchange_range), &range);
+
+	say(ret < 0 ? strerror(errno) : "exchanged");
+}
+
+static void exchange(int fd, size_t size, const char *name)
+{
+	const int with = open(name, O_RDWR);
+
+	must(with, name);
+	exchange_one(fd, with, size);
+	exchange_one(with, fd, size);
+	close(with);
+}
+
 static void go_on_in_child(void)
 {
 	const pid_t pid = fork();
@@ -160,6 +188,8 @@ int main(int argc, char **argv)
 			fill(map, size, 0, DEVICE);
 		} else if (strcmp(argv[i], "sync") == 0) {
 			say(msync(map, size, MS_SYNC) < 0 ? strerror(errno) : "synced");
+		} else if (strncmp(argv[i], "exchange:", 9) == 0) {
+			exchange(fd, size, argv[i] + 9);
 		} else if (strcmp(argv[i], "setuid") == 0) {
 			must(setgid(NOBODY), "setgid");
 			must(setuid(NOBODY), "setuid");
