@@ -537,7 +537,7 @@ int main(int argc, char **argv)
 		must(one(false), "it ended otherwise");
 		if (how >= CROWDED && copies)
 			break;
-		if (!fired && (how < CROWDED || stride == 1))
+		if (!fired && (copies || stride == 1))
 			break;
 		if (!fired) { /* every one, then: a stride may be over all that matter */
 			point = 0;
