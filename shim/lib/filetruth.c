@@ -19,13 +19,48 @@ bool file_exchange_between(unsigned before)
 {
 	struct space_guard g;
 
-	if (!(before & 1) && atomic_load(&space.swaps) == before)
+	if (!file_exchange_since(before))
 		return false;
 	if (!space_lock(&g))
 		return false;
 	space_unlock(&g);
-	errno = 0;
 	return true;
+}
+
+/* What of these buffers comes after the first `done` bytes, and in the same buffer. */
+static bool rest_of(const struct touch *buffers, size_t done, struct iovec *ret)
+{
+	const size_t most = (size_t)INT_MAX & ~(page_size() - 1); /* no call moves more */
+	size_t before = 0;
+	struct iovec v;
+
+	for (int i = 0; i < buffers->n && done < most; i++, before += v.iov_len) {
+		if (buffers->ours)
+			v = buffers->iov[i];
+		else if (!pin_copy_in(&v, buffers->iov + i, sizeof(v)))
+			return false;
+		if (done - before >= v.iov_len)
+			continue;
+		ret->iov_base = (char *)v.iov_base + (done - before);
+		ret->iov_len = MIN(v.iov_len - (done - before), most - done);
+		return true;
+	}
+	return false;
+}
+
+bool file_cut_short(int fd, unsigned before, ssize_t ret, const struct touch *buffers,
+		    struct iovec *ret_rest)
+{
+	int saved = errno;
+	struct stat st;
+	bool cut;
+
+	if (!file_exchange_since(before) || ret <= 0)
+		return false;
+	cut = rest_of(buffers, (size_t)ret, ret_rest) && fstat(fd, &st) == 0 &&
+	      S_ISREG(st.st_mode);
+	errno = saved;
+	return cut;
 }
 
 size_t file_total(const struct iovec *iov, int n)

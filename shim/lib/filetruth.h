@@ -15,6 +15,7 @@
 #include "lib/inflight.h"
 #include "lib/space.h"
 #include "lib/sync.h"
+#include "lib/touch.h"
 
 #define CURRENT ((off_t)-1) /* at the file's own position */
 
@@ -81,24 +82,31 @@ int file_reader(int fd, struct inode_key key);
  * staged it: the staging saw none of that, all, or a part. Memory gets all of it. */
 void file_look_again(int fd, uint64_t off, uint64_t end);
 
-/* Did an exchange come between? Then it is over when this returns. */
-bool file_exchange_between(unsigned before);
+/* Before a call, for what follows. */
+static inline unsigned file_exchanges(void)
+{
+	return atomic_load_explicit(&space.swaps, memory_order_relaxed);
+}
+
+/* Was there an exchange since, or is there one still? */
+static inline bool file_exchange_since(unsigned before)
+{
+	return unlikely(before & 1) || unlikely(file_exchanges() != before);
+}
 
 /*
  * A call that copies from or to a range behind the curtain: where userfaultfd serves faults of
- * user mode only, the kernel answers EFAULT then; we wait and ask again.
+ * user mode only, the kernel answers EFAULT then, or moves what comes before the range. Did an
+ * exchange come between? Then it is over when this returns, and the call is to be made again.
  */
-#define AGAIN_AFTER_EXCHANGE(call)                                                        \
-	({                                                                                \
-		__typeof__(call) again_ret_;                                              \
-		unsigned again_before_;                                                   \
-		do {                                                                      \
-			again_before_ =                                                   \
-				atomic_load_explicit(&space.swaps, memory_order_relaxed); \
-			again_ret_ = (call);                                              \
-		} while (unlikely(again_ret_ < 0 && errno == EFAULT) &&                   \
-			 file_exchange_between(again_before_));                           \
-		again_ret_;                                                               \
-	})
+bool file_exchange_between(unsigned before);
+
+/*
+ * Whether `ret` of such a call on these buffers may be short for that reason: then the rest,
+ * which begins in this buffer, is to be moved. Only of regular files: what else has little to
+ * give at a time, whoever waits for more of it may wait for ever.
+ */
+bool file_cut_short(int fd, unsigned before, ssize_t ret, const struct touch *buffers,
+		    struct iovec *ret_rest);
 
 #endif

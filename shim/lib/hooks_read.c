@@ -31,6 +31,51 @@ static ssize_t read_file(const struct reading *r)
 	return real.preadv(r->fd, r->iov, r->n, r->off);
 }
 
+static ssize_t read_once(const struct reading *r, unsigned *ret_before)
+{
+	const int saved = errno;
+	ssize_t ret;
+
+	do {
+		errno = saved;
+		*ret_before = file_exchanges();
+		ret = read_file(r);
+	} while (unlikely(ret < 0 && errno == EFAULT) && file_exchange_between(*ret_before));
+	return ret;
+}
+
+/* The rest of what a curtain has cut short: up to where the file ends. */
+static __attribute__((noinline)) ssize_t read_rest(const struct reading *r, ssize_t done,
+						   unsigned before)
+{
+	const struct touch buffers = { r->iov, r->n, .ours = r->single };
+	const int saved = errno;
+	struct iovec rest;
+	unsigned again;
+	ssize_t n;
+
+	while (file_cut_short(r->fd, before, done, &buffers, &rest)) {
+		const off_t at = r->off == CURRENT ? CURRENT : r->off + done;
+
+		n = read_once(&(struct reading){ r->fd, &rest, 1, at, r->how, .vector2 = true },
+			      &again);
+		done += MAX(n, (ssize_t)0);
+		if (n <= 0 || (n < (ssize_t)rest.iov_len && !file_exchange_since(again)))
+			break;
+	}
+	errno = saved;
+	return done;
+}
+
+/* Which may meet a curtain. */
+static ssize_t read_whole(const struct reading *r)
+{
+	unsigned before;
+	const ssize_t ret = read_once(r, &before);
+
+	return file_exchange_since(before) ? read_rest(r, ret, before) : ret;
+}
+
 /* What memory has of what is about to be read at `off` goes to the file. */
 static int bring(const struct reading *r, struct inode_key key, off_t off)
 {
@@ -44,7 +89,7 @@ static int bring(const struct reading *r, struct inode_key key, off_t off)
  * what memory has all the same. */
 static ssize_t read_brought(const struct reading *r, struct inode_key key, off_t off, int err)
 {
-	const ssize_t ret = AGAIN_AFTER_EXCHANGE(read_file(r));
+	const ssize_t ret = read_whole(r);
 
 	if (err && ret > 0)
 		file_give(key, r->iov, r->n, (size_t)ret, off);
@@ -95,7 +140,7 @@ static __attribute__((noinline)) ssize_t read_anywhere(const struct reading *r)
 	int err;
 
 	if (!anything_staged() || !sync_fd_staged(r->fd, &key))
-		return AGAIN_AFTER_EXCHANGE(read_file(r));
+		return read_whole(r);
 	if (r->off == CURRENT)
 		return read_on(r, key);
 	err = bring(r, key, r->off);

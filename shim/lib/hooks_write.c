@@ -292,29 +292,61 @@ static __attribute__((noinline)) void after_write(const struct writing *w, ssize
 
 /* EFAULT may be the curtain of another file's staging, over what is written from: then nothing
  * was written. */
-static ssize_t write_anywhere(const struct writing *w)
+static ssize_t write_once(const struct writing *w, unsigned *ret_before)
 {
+	const int saved = errno;
 	struct inode_key key;
-	unsigned before;
 	ssize_t ret;
 	bool others;
 
 	do {
-		before = atomic_load_explicit(&space.swaps, memory_order_relaxed);
+		errno = saved;
+		*ret_before = file_exchanges();
 		if (!file_enter(w->fd, &key))
 			return write_staged(w, key);
 		ret = write_to_file(w);
 		others = file_leave(w->fd, key);
-	} while (unlikely(ret < 0 && errno == EFAULT) && file_exchange_between(before));
+	} while (unlikely(ret < 0 && errno == EFAULT) && file_exchange_between(*ret_before));
 	if (unlikely(others))
 		after_write(w, ret);
 	return ret;
 }
 
+/* The rest of what a curtain has cut short. An error is told by the next call. */
+static ssize_t write_rest(const struct writing *w, ssize_t done, unsigned before)
+{
+	const struct touch buffers = { w->iov, w->n, .ours = w->single };
+	const int saved = errno;
+	struct iovec rest;
+	unsigned again;
+	ssize_t n;
+
+	while (file_cut_short(w->fd, before, done, &buffers, &rest)) {
+		const off_t at = w->off == CURRENT ? CURRENT : w->off + done;
+
+		n = write_once(
+			&(struct writing){ w->fd, &rest, 1, at, w->how, .vector2 = true },
+			&again);
+		done += MAX(n, (ssize_t)0);
+		if (n <= 0 || (n < (ssize_t)rest.iov_len && !file_exchange_since(again)))
+			break;
+	}
+	errno = saved;
+	return done;
+}
+
+static ssize_t write_anywhere(const struct writing *w)
+{
+	unsigned before;
+	const ssize_t ret = write_once(w, &before);
+
+	return file_exchange_since(before) ? write_rest(w, ret, before) : ret;
+}
+
 /* Begun, and with something staged. `done`: what the call has returned, or -1: not made, or to
  * be made again. */
 static __attribute__((noinline)) ssize_t write_single(int fd, const void *buf, size_t n,
-						      off_t off, ssize_t done)
+						      off_t off, ssize_t done, unsigned before)
 {
 	struct iovec iov = { (void *)(uintptr_t)buf, n };
 	const struct writing w = { fd, &iov, 1, off, .single = true };
@@ -323,32 +355,35 @@ static __attribute__((noinline)) ssize_t write_single(int fd, const void *buf, s
 		return write_anywhere(&w);
 	if (file_leave(fd, SYNC_NOT_ASKED))
 		after_write(&w, done);
-	return done;
+	return file_exchange_since(before) ? write_rest(&w, done, before) : done;
 }
 
 /* Nothing was staged when the call began: is that all there is to say? */
-static inline bool nothing_to_follow(ssize_t ret)
+static inline bool nothing_to_follow(ssize_t ret, size_t n)
 {
-	return likely(ret >= 0) ? likely(!anything_staged()) : errno != EFAULT;
+	return likely(ret == (ssize_t)n) ? likely(!anything_staged())
+					 : ret < 0 && errno != EFAULT;
 }
 
 ssize_t on_write(int fd, const void *buf, size_t n)
 {
+	const unsigned before = file_exchanges();
 	ssize_t ret = -1;
 
 	inflight_begin(fd);
 	if (likely(!anything_staged())) {
 		ret = real.write(fd, buf, n);
-		if (nothing_to_follow(ret)) {
+		if (nothing_to_follow(ret, n)) {
 			inflight_end();
 			return ret;
 		}
 	}
-	return write_single(fd, buf, n, CURRENT, ret);
+	return write_single(fd, buf, n, CURRENT, ret, before);
 }
 
 ssize_t on_pwrite(int fd, const void *buf, size_t n, off_t off)
 {
+	const unsigned before = file_exchanges();
 	ssize_t ret = -1;
 
 	if (unlikely(off == CURRENT)) /* an error, and the original's to tell */
@@ -356,12 +391,12 @@ ssize_t on_pwrite(int fd, const void *buf, size_t n, off_t off)
 	inflight_begin(fd);
 	if (likely(!anything_staged())) {
 		ret = real.pwrite(fd, buf, n, off);
-		if (nothing_to_follow(ret)) {
+		if (nothing_to_follow(ret, n)) {
 			inflight_end();
 			return ret;
 		}
 	}
-	return write_single(fd, buf, n, off, ret);
+	return write_single(fd, buf, n, off, ret, before);
 }
 
 ssize_t on_writev(int fd, const struct iovec *iov, int n)

@@ -1,0 +1,225 @@
+/* SPDX-License-Identifier: MIT */
+/* file systems: ext4 xfs */
+/*
+ * Calls that copy to or from memory of which a part is being exchanged are complete, as they
+ * are without the shim: what a regular file has to give comes, and all of what is written goes
+ * there. Of each buffer the first part is ordinary memory, so that what meets the curtain has
+ * begun.
+ */
+#include <pthread.h>
+#include <stdatomic.h>
+#include <sys/uio.h>
+
+#include <pinstage.h>
+
+#include "testlib.h"
+
+#define BEFORE (256 * KIB)
+#define STAGED (64 * KIB)
+#define TOTAL  (BEFORE + STAGED)
+#define MS     500 /* for each call */
+
+static unsigned char *buffer, there[TOTAL];
+static atomic_bool stop;
+static atomic_uint exchanges;
+static int source, target;
+
+static void *exchange(void *arg)
+{
+	unsigned char *range = buffer + BEFORE;
+	struct io_uring ring;
+
+	(void)arg;
+	ring_init(&ring);
+	while (!stop) {
+		if (register_one(&ring, range, STAGED) == 0)
+			io_uring_unregister_buffers(&ring);
+		if (with_shim())
+			(void)pinstage_release(range, STAGED);
+		exchanges++;
+	}
+	io_uring_queue_exit(&ring);
+	return NULL;
+}
+
+static void begin(void)
+{
+	int fd;
+
+	make_sparse("data", STAGED);
+	source = make_source(TOTAL, DEVICE);
+	make_sparse("target", TOTAL);
+	target = open_file("target", O_RDWR);
+	buffer = mmap(NULL, TOTAL, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	assert_true(buffer != MAP_FAILED);
+	fd = open_file("data", O_RDWR);
+	assert_true(mmap(buffer + BEFORE, STAGED, PROT_READ | PROT_WRITE,
+			 MAP_SHARED | MAP_FIXED, fd, 0) != MAP_FAILED);
+	close(fd);
+}
+
+/* Three parts: the borders are not those of what is staged. */
+static int parts(struct iovec v[3])
+{
+	v[0] = iov(buffer, 1000);
+	v[1] = iov(buffer + 1000, BEFORE + 2000);
+	v[2] = iov(buffer + 3000 + BEFORE, STAGED - 3000);
+	return 3;
+}
+
+static ssize_t by_read(void)
+{
+	lseek(source, 0, SEEK_SET);
+	return read(source, buffer, TOTAL);
+}
+
+static ssize_t by_pread(void)
+{
+	return pread(source, buffer, TOTAL, 0);
+}
+
+static ssize_t by_readv(void)
+{
+	struct iovec v[3];
+
+	lseek(source, 0, SEEK_SET);
+	return readv(source, v, parts(v));
+}
+
+static ssize_t by_preadv(void)
+{
+	struct iovec v[3];
+
+	return preadv(source, v, parts(v), 0);
+}
+
+static ssize_t by_preadv2(void)
+{
+	struct iovec v[3];
+
+	lseek(source, 0, SEEK_SET);
+	return preadv2(source, v, parts(v), -1, 0);
+}
+
+static ssize_t by_write(void)
+{
+	lseek(target, 0, SEEK_SET);
+	return write(target, buffer, TOTAL);
+}
+
+static ssize_t by_pwrite(void)
+{
+	return pwrite(target, buffer, TOTAL, 0);
+}
+
+static ssize_t by_writev(void)
+{
+	struct iovec v[3];
+
+	lseek(target, 0, SEEK_SET);
+	return writev(target, v, parts(v));
+}
+
+static ssize_t by_pwritev(void)
+{
+	struct iovec v[3];
+
+	return pwritev(target, v, parts(v), 0);
+}
+
+static ssize_t by_pwritev2(void)
+{
+	struct iovec v[3];
+
+	lseek(target, 0, SEEK_SET);
+	return pwritev2(target, v, parts(v), -1, 0);
+}
+
+static unsigned must_be_complete(ssize_t (*call)(void), bool reads)
+{
+	const uint64_t until = now_ms() + MS;
+	const unsigned seed = reads ? OLD : OTHER;
+	unsigned calls = 0;
+	ssize_t n;
+
+	for (; now_ms() < until; calls++) {
+		fill(buffer, TOTAL, 0, seed + calls % 2);
+		n = call();
+		if (n != (ssize_t)TOTAL)
+			fail_test("call %u moved %zd of %zu (%s)\n", calls, n, TOTAL,
+				  n < 0 ? strerror(errno) : "no error");
+		if (!reads)
+			assert_int_equal(pread(target, there, TOTAL, 0), TOTAL);
+		assert_content(reads ? buffer : there, TOTAL, 0,
+			       reads ? DEVICE : seed + calls % 2);
+	}
+	return calls;
+}
+
+static void run(ssize_t (*const call[])(void), size_t n, bool reads)
+{
+	pthread_t thread;
+
+	begin();
+	assert_int_equal(pthread_create(&thread, NULL, exchange, NULL), 0);
+	for (size_t i = 0; i < n; i++)
+		assert_true(must_be_complete(call[i], reads) > 0);
+	stop = true;
+	pthread_join(thread, NULL);
+	/* Fewer would have shown nothing. */
+	assert_true(exchanges >= n);
+}
+
+static void reads__are_complete(void **state)
+{
+	static ssize_t (*const call[])(void) = { by_read, by_pread, by_readv, by_preadv,
+						 by_preadv2 };
+
+	(void)state;
+	run(call, ARRAY_SIZE(call), true);
+}
+
+static void writes__are_complete(void **state)
+{
+	static ssize_t (*const call[])(void) = { by_write, by_pwrite, by_writev, by_pwritev,
+						 by_pwritev2 };
+
+	(void)state;
+	run(call, ARRAY_SIZE(call), false);
+}
+
+/* What the end of the file, or a pipe, does not have is not waited for. */
+static void reads__end_where_the_file_does(void **state)
+{
+	unsigned char *range;
+	const uint64_t until = now_ms() + MS;
+	pthread_t thread;
+	int pipe_fd[2];
+
+	(void)state;
+	begin();
+	range = buffer + BEFORE;
+	assert_int_equal(pipe(pipe_fd), 0);
+	assert_int_equal(pthread_create(&thread, NULL, exchange, NULL), 0);
+	while (now_ms() < until) {
+		assert_int_equal(pread(source, range, STAGED, TOTAL - 100), 100);
+		assert_int_equal(pread(source, range, STAGED, TOTAL), 0);
+		assert_int_equal(write(pipe_fd[1], "abc", 3), 3);
+		assert_int_equal(read(pipe_fd[0], range, STAGED), 3);
+		assert_memory_equal(range, "abc", 3);
+	}
+	stop = true;
+	pthread_join(thread, NULL);
+	close(pipe_fd[0]);
+	close(pipe_fd[1]);
+}
+
+int main(int argc, char **argv)
+{
+	static const struct test cases[] = { TEST(reads__are_complete),
+					     TEST(writes__are_complete),
+					     TEST(reads__end_where_the_file_does),
+					     { 0 } };
+
+	return test_main(argc, argv, cases, NULL);
+}
