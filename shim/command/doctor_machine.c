@@ -2,7 +2,6 @@
 /* The machine: its kernel, its limits, and whether there is a keeper. */
 #include <errno.h>
 #include <fcntl.h>
-#include <linux/userfaultfd.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <string.h>
@@ -17,15 +16,9 @@
 #include "command/doctor.h"
 #include "command/format.h"
 #include "common/cleanup.h"
+#include "common/newer.h"
 #include "common/vmas.h"
 #include "lib/policy.h"
-
-#ifndef UFFD_USER_MODE_ONLY
-#define UFFD_USER_MODE_ONLY 1
-#endif
-#ifndef MADV_COLLAPSE
-#define MADV_COLLAPSE 25
-#endif
 
 static void kernel(struct findings *f)
 {

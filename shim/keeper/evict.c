@@ -30,16 +30,9 @@
 #include <unistd.h>
 
 #include "common/cleanup.h"
+#include "common/newer.h"
 #include "keeper/keeper.h"
 #include "keeper/parts.h"
-
-#ifndef MADV_POPULATE_READ
-#define MADV_POPULATE_READ 22 /* Linux 5.14 */
-#endif
-
-#ifndef SYS_cachestat
-#define SYS_cachestat 451 /* Linux 6.5 */
-#endif
 
 #define PART_BYTES    (4UL << 20) /* what is worth a thread */
 #define LARGEST_FOLIO (2UL << 20)

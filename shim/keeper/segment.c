@@ -13,12 +13,9 @@
 #include <unistd.h>
 
 #include "common/cleanup.h"
+#include "common/newer.h"
 #include "common/probe.h"
 #include "keeper/keeper.h"
-
-#ifndef MFD_NOEXEC_SEAL
-#define MFD_NOEXEC_SEAL 0x0008U
-#endif
 
 /* Named for fuser's and /proc readers' sake. Its size cannot change any more, so that no client
  * can pull pages from under our mapping; and no other user may open it. */

@@ -3,7 +3,6 @@
 
 #include <errno.h>
 #include <fcntl.h>
-#include <linux/userfaultfd.h>
 #include <poll.h>
 #include <pthread.h>
 #include <signal.h>
@@ -15,17 +14,11 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "common/newer.h"
 #include "common/util.h"
 #include "lib/log.h"
 #include "lib/real.h"
 #include "lib/space.h"
-
-#ifndef UFFD_USER_MODE_ONLY
-#define UFFD_USER_MODE_ONLY 1
-#endif
-#ifndef USERFAULTFD_IOC_NEW
-#define USERFAULTFD_IOC_NEW _IO(0xAA, 0x00)
-#endif
 
 struct swap {
 	struct curtain_span *span;

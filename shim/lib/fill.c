@@ -7,6 +7,7 @@
 #include <sys/uio.h>
 #include <unistd.h>
 
+#include "common/newer.h"
 #include "lib/keeper.h"
 #include "lib/real.h"
 
@@ -32,10 +33,6 @@ static ssize_t fill_chunk(struct exchange *x, const struct place *p, uint64_t at
 		return process_vm_readv(getpid(), &to, 1, &from, 1, 0);
 	return real.pwrite(x->s->memfd, from.iov_base, len, (off_t)(at - x->s->off));
 }
-
-#ifndef MADV_COLD
-#define MADV_COLD 20 /* Linux 5.4 */
-#endif
 
 void fill_let_go(void *from, size_t len)
 {

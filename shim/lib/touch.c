@@ -7,14 +7,10 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
+#include "common/newer.h"
 #include "common/util.h"
 #include "lib/copy_in.h"
 #include "lib/real.h"
-
-#ifndef MADV_POPULATE_READ
-#define MADV_POPULATE_READ  22 /* Linux 5.14 */
-#define MADV_POPULATE_WRITE 23
-#endif
 
 /* A byte of each page, by a call that can tell of bad memory. */
 static bool read_each_page(uintptr_t at, uintptr_t end)

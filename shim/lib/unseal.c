@@ -10,12 +10,9 @@
 #include <unistd.h>
 
 #include "common/ledger.h"
+#include "common/newer.h"
 #include "lib/ownfd.h"
 #include "lib/real.h"
-
-#ifndef MFD_NOEXEC_SEAL
-#define MFD_NOEXEC_SEAL 0x0008U
-#endif
 
 bool segment_sealed(const struct segment *s)
 {

@@ -12,7 +12,6 @@
 
 #include <errno.h>
 #include <fcntl.h>
-#include <linux/userfaultfd.h>
 #include <string.h>
 #include <sys/ioctl.h>
 #include <sys/mman.h>
@@ -20,15 +19,9 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
+#include "common/newer.h"
 #include "common/util.h"
 #include "lib/real.h"
-
-#ifndef UFFD_USER_MODE_ONLY
-#define UFFD_USER_MODE_ONLY 1
-#endif
-#ifndef UFFD_FEATURE_WP_ASYNC
-#define UFFD_FEATURE_WP_ASYNC (1 << 15) /* Linux 6.7: of mappings of any kind */
-#endif
 
 #define OF_MAPS (VMA_READ | VMA_WRITE | VMA_EXEC | VMA_SHARED)
 #define LOWEST	VMFLAGS_PLACE
