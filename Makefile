@@ -102,15 +102,16 @@ $(call test_program,$(PRELOAD_SRC) $(TEST_TOOL_SRC) $(CRASH_SRC)): $(BUILD)/test
 	@mkdir -p $(@D)
 	$(call quiet,LD)$(CC) $(CFLAGS) $(LDFLAGS) -o $@ $^ -lcmocka -luring
 
-# The double of libibverbs, programs that are linked to it (verbs.c), and a plugin; what is
+# The double of libibverbs, programs that are linked to it, and a plugin; what is
 # preloaded to a keeper, and to a program beside the shim.
+VERBS_SRC := tests/preload/verbs.c tests/preload/verbs_rereg.c
 DOUBLE := $(BUILD)/tests/double/libibverbs.so.1
 PLUGIN := $(BUILD)/tests/double/plugin.so
 PRELOADED := $(patsubst %,$(BUILD)/tests/double/%.so,numbers inflight closes bynumber)
 DOUBLE_OBJ := $(call objects,$(patsubst %,tests/double/%.c,libibverbs plugin ring reload numbers inflight closes bynumber))
 $(DOUBLE_OBJ): SANITIZERS =
 $(DOUBLE_OBJ): CFLAGS += -fvisibility=default -fsemantic-interposition -fno-lto
-$(call objects,tests/preload/verbs.c): ALL_CPPFLAGS += -Itests/double
+$(call objects,$(VERBS_SRC)): ALL_CPPFLAGS += -Itests/double
 
 $(DOUBLE): $(call objects,tests/double/libibverbs.c) tests/double/libibverbs.map
 	@mkdir -p $(@D)
@@ -135,8 +136,8 @@ $(PRELOADED): $(BUILD)/tests/double/%.so: $(BUILD)/obj/tests/double/%.o
 	@mkdir -p $(@D)
 	$(call quiet,LD)$(CC) $(CFLAGS) $(LDFLAGS) -shared -o $@ $<
 
-$(call test_program,tests/preload/verbs.c): $(DOUBLE)
-$(call test_program,tests/preload/verbs.c): LDFLAGS += -Wl,-rpath,'$$ORIGIN/../double'
+$(call test_program,$(VERBS_SRC)): $(DOUBLE)
+$(call test_program,$(VERBS_SRC)): LDFLAGS += -Wl,-rpath,'$$ORIGIN/../double'
 
 # What runs in the virtual machine, with the real libraries. late.c has to find them by itself.
 RDMA_PROGRAMS := $(addprefix $(BUILD)/tests/rdma/,rdma late dax offender fill.so rereg.so)

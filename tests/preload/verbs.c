@@ -1,105 +1,17 @@
-// SPDX-License-Identifier: MIT
+/* SPDX-License-Identifier: MIT */
 /*
  * RDMA's ways to register memory, on a double of libibverbs that pins as the kernel lets it
- * (tests/double). Programs that are not linked to it: verbs_plugin.c. The real thing is in
+ * (tests/double). What is registered anew: verbs_rereg.c; programs that
+ * are not linked to it: verbs_plugin.c. The real thing is in
  * tests/rdma, which needs a virtual machine.
  */
-#include "testlib.h"
-
-#include <pinstage.h>
-#include "double.h"
-
-#include <inttypes.h>
-
-#undef ibv_reg_mr
-#undef ibv_reg_mr_iova
-
-#define SIZE	 (256 * KIB)
-#define WRITES	 IBV_ACCESS_LOCAL_WRITE
-#define READS	 IBV_ACCESS_REMOTE_READ
-#define ANY_ADDR ((uint64_t)0x123456000)
-
-static struct ibv_context *context;
-static struct ibv_pd *pd;
-
-static void open_device(void)
-{
-	struct ibv_device **list = ibv_get_device_list(NULL);
-
-	assert_non_null(list);
-	context = ibv_open_device(list[0]);
-	assert_non_null(context);
-	ibv_free_device_list(list);
-	pd = ibv_alloc_pd(context);
-	assert_non_null(pd);
-}
-
-static int result(const struct ibv_mr *mr)
-{
-	return mr ? 0 : -errno;
-}
-
-static void device_fills(struct ibv_mr *mr, size_t offset, size_t len, unsigned seed)
-{
-	unsigned char *content = malloc(len);
-
-	assert_non_null(content);
-	fill(content, len, offset, seed);
-	assert_int_equal(double_write(mr, offset, content, len), 0);
-	free(content);
-}
-
-static void assert_device_finds(struct ibv_mr *mr, size_t offset, size_t len, unsigned seed)
-{
-	unsigned char *content = malloc(len);
-
-	assert_non_null(content);
-	assert_int_equal(double_read(mr, offset, content, len), 0);
-	assert_content(content, len, offset, seed);
-	free(content);
-}
-
-/* What every registration that was staged has to show. */
-static void use(struct ibv_mr *mr, unsigned char *map)
-{
-	assert_device_finds(mr, 0, SIZE, OLD);
-	device_fills(mr, 0, SIZE, DEVICE);
-	assert_content(map, SIZE, 0, DEVICE);
-	fill(map + SIZE / 2, SIZE / 2, SIZE / 2, NEW);
-	assert_device_finds(mr, SIZE / 2, SIZE / 2, NEW);
-	assert_int_equal(msync(map, SIZE, MS_SYNC), 0);
-	assert_in_file("data", 0, SIZE / 2, DEVICE);
-	assert_in_file("data", SIZE / 2, SIZE / 2, NEW);
-	assert_staged();
-	assert_int_equal(ibv_dereg_mr(mr), 0);
-	assert_int_equal(munmap(map, SIZE), 0);
-	assert_int_equal(file_size("data"), SIZE);
-}
-
-static unsigned char *start(void)
-{
-	open_device();
-	make_file("data", SIZE);
-	return map_file("data", SIZE);
-}
+#include "verbs_test.h"
 
 /* The hook makes the call twice: once to be refused. Its errno must not show. */
 static void assert_calls(unsigned with, unsigned without)
 {
 	assert_int_equal(double_registrations(),
 			 with_shim() && kernel_refuses() ? with : without);
-}
-
-/* Of the line that says what was staged or recorded. */
-static void assert_logged(const char *call, const char *key, uint64_t value)
-{
-	char a[64], b[64];
-
-	if (!with_shim() || !kernel_refuses())
-		return;
-	snprintf(a, sizeof(a), " call=%s ", call);
-	snprintf(b, sizeof(b), " %s=%#" PRIx64 " ", key, value);
-	assert_true(log_has(a, b));
 }
 
 static void reg_mr__shared_file(void **state)
@@ -493,86 +405,6 @@ static void read_only_mr__of_staged_memory(void **state)
 	assert_in_file("data", 0, SIZE, DEVICE);
 }
 
-/* ---- rereg ---- */
-
-static unsigned char *anonymous(void)
-{
-	void *mem =
-		mmap(NULL, SIZE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-
-	assert_true(mem != MAP_FAILED);
-	return mem;
-}
-
-static void rereg_mr__moves_to_file(void **state)
-{
-	unsigned char *map = start(), *mem;
-	struct ibv_mr *mr;
-	int ret;
-
-	(void)state;
-	mem = anonymous();
-	mr = ibv_reg_mr(pd, mem, SIZE, WRITES);
-	assert_non_null(mr);
-	ret = ibv_rereg_mr(mr, IBV_REREG_MR_CHANGE_TRANSLATION, NULL, map, SIZE, 0);
-	if (kernel_refuses() && !with_shim()) {
-		assert_int_equal(ret, IBV_REREG_MR_ERR_CMD);
-		assert_int_equal(errno, EFAULT);
-		return;
-	}
-	assert_int_equal(ret, 0);
-	use(mr, map);
-}
-
-static void rereg_mr__grows_and_changes_access(void **state)
-{
-	const int both = IBV_REREG_MR_CHANGE_TRANSLATION | IBV_REREG_MR_CHANGE_ACCESS;
-	unsigned char *map = start();
-	struct ibv_mr *mr;
-	int ret;
-
-	(void)state;
-	mr = ibv_reg_mr(pd, map, SIZE / 2, WRITES);
-	must_stage(result(mr));
-	/* To reading only, over pages that are staged and pages that are not. */
-	assert_int_equal(ibv_rereg_mr(mr, both, NULL, map, SIZE, READS), 0);
-	assert_device_finds(mr, 0, SIZE, OLD);
-	if (!kernel_refuses())
-		return;
-	/* The second half is held natively. The change is refused, and the MR is what it was.
-	 */
-	ret = ibv_rereg_mr(mr, both, NULL, map, SIZE, WRITES);
-	assert_int_equal(ret, IBV_REREG_MR_ERR_INPUT);
-	assert_int_equal(errno, EFAULT);
-	assert_true(log_has("event=refuse", "through an MR that cannot be written"));
-	assert_device_finds(mr, 0, SIZE, OLD);
-	assert_int_equal(ibv_dereg_mr(mr), 0);
-	mr = ibv_reg_mr(pd, map, SIZE, WRITES);
-	assert_non_null(mr);
-	use(mr, map);
-}
-
-/* Soft-RoCE grants it, and would then write to pages of the file. */
-static void rereg_mr__to_writing_on_native_pages(void **state)
-{
-	unsigned char *map = start();
-	struct ibv_mr *mr = ibv_reg_mr(pd, map, SIZE, READS);
-	int ret;
-
-	(void)state;
-	assert_non_null(mr);
-	ret = ibv_rereg_mr(mr, IBV_REREG_MR_CHANGE_ACCESS, NULL, NULL, 0, WRITES | READS);
-	if (!with_shim() || !kernel_refuses()) {
-		assert_int_equal(ret, 0);
-		return;
-	}
-	assert_int_equal(ret, IBV_REREG_MR_ERR_INPUT);
-	assert_int_equal(errno, EFAULT);
-	assert_refused_once();
-	assert_device_finds(mr, 0, SIZE, OLD); /* it is what it was */
-	assert_int_equal(ibv_rereg_mr(mr, IBV_REREG_MR_CHANGE_ACCESS, NULL, NULL, 0, READS), 0);
-}
-
 /* ---- given back before it was pinned ---- */
 
 static unsigned char *wanted_by_another;
@@ -634,136 +466,6 @@ static void reg_mr__given_back_each_time(void **state)
 }
 
 /* On-demand it stays, and needs no staging: not even where there is no room for it. */
-static void rereg_mr__on_demand_moves_to_file(void **state)
-{
-	unsigned char *map;
-	struct ibv_mr *mr;
-
-	(void)state;
-	needs_setting("PINSTAGE_MAX_BYTES", "4K", __func__);
-	map = start();
-	mr = ibv_reg_mr(pd, anonymous(), SIZE, WRITES | IBV_ACCESS_ON_DEMAND);
-	assert_non_null(mr);
-	assert_int_equal(ibv_rereg_mr(mr, IBV_REREG_MR_CHANGE_TRANSLATION, NULL, map, SIZE, 0),
-			 0);
-	device_fills(mr, 0, SIZE, DEVICE);
-	assert_content(map, SIZE, 0, DEVICE);
-	assert_int_equal(ibv_dereg_mr(mr), 0);
-	assert_not_staged();
-	assert_int_equal(log_lines("event=refuse"), 0);
-}
-
-/* The kernel grants it on the file's own pages, as it grants a new one. */
-static void rereg_mr__read_only_moves_to_file(void **state)
-{
-	unsigned char *map = start();
-	struct ibv_mr *mr = ibv_reg_mr(pd, anonymous(), SIZE, READS), *writer;
-
-	(void)state;
-	assert_non_null(mr);
-	assert_int_equal(ibv_rereg_mr(mr, IBV_REREG_MR_CHANGE_TRANSLATION, NULL, map, SIZE, 0),
-			 0);
-	assert_not_staged();
-	fill(map, SIZE, 0, NEW);
-	assert_device_finds(mr, 0, SIZE, NEW);
-	if (!kernel_refuses())
-		return;
-	/* And remembered as such. */
-	assert_int_equal(result(ibv_reg_mr(pd, map, SIZE, WRITES)), -EFAULT);
-	assert_refused_once();
-	assert_int_equal(ibv_dereg_mr(mr), 0);
-	writer = ibv_reg_mr(pd, map, SIZE, WRITES);
-	must_stage(result(writer));
-	assert_device_finds(writer, 0, SIZE, NEW);
-}
-
-/* What counts is what was said last: at a change, a failed deregistration, by a new MR. */
-static void rereg_mr__access_is_remembered(void **state)
-{
-	unsigned char *map = start(), *mem = anonymous();
-	struct ibv_mr *mr = ibv_reg_mr(pd, mem, SIZE, WRITES);
-	int ret;
-
-	(void)state;
-	assert_non_null(mr);
-	assert_int_equal(ibv_rereg_mr(mr, IBV_REREG_MR_CHANGE_ACCESS, NULL, NULL, 0, READS), 0);
-	double_fail(EBUSY, 1);
-	assert_int_equal(ibv_dereg_mr(mr), EBUSY);
-	assert_int_equal(ibv_rereg_mr(mr, IBV_REREG_MR_CHANGE_TRANSLATION, NULL, map, SIZE, 0),
-			 0);
-	assert_not_staged();
-	assert_int_equal(ibv_dereg_mr(mr), 0);
-	mr = ibv_reg_mr(pd, mem, SIZE, READS);
-	assert_non_null(mr);
-	assert_int_equal(ibv_rereg_mr(mr, IBV_REREG_MR_CHANGE_ACCESS, NULL, NULL, 0, WRITES),
-			 0);
-	ret = ibv_rereg_mr(mr, IBV_REREG_MR_CHANGE_TRANSLATION, NULL, map, SIZE, 0);
-	if (kernel_refuses() && !with_shim()) {
-		assert_int_equal(ret, IBV_REREG_MR_ERR_CMD);
-		assert_int_equal(errno, EFAULT);
-		return;
-	}
-	assert_int_equal(ret, 0);
-	use(mr, map);
-}
-
-/* Modes that stage nothing: the kernel's answer, and a line of it. */
-static void rereg_is_recorded(const char *event)
-{
-	unsigned char *map = start();
-	struct ibv_mr *mr = ibv_reg_mr(pd, anonymous(), SIZE, WRITES | READS), *reader;
-	int ret;
-
-	assert_non_null(mr);
-	reader = ibv_reg_mr(pd, anonymous(), SIZE, READS);
-	assert_non_null(reader);
-	assert_int_equal(
-		ibv_rereg_mr(reader, IBV_REREG_MR_CHANGE_TRANSLATION, NULL, map, SIZE, 0), 0);
-	assert_int_equal(log_lines("event="), 0);
-	ret = ibv_rereg_mr(mr, IBV_REREG_MR_CHANGE_TRANSLATION, NULL, map, SIZE, 0);
-	if (!kernel_refuses()) {
-		assert_int_equal(ret, 0);
-		return;
-	}
-	assert_int_equal(ret, IBV_REREG_MR_ERR_CMD);
-	assert_int_equal(errno, EFAULT);
-	if (!with_shim())
-		return;
-	assert_true(log_has(event, " errno=14 "));
-	assert_logged("ibv_rereg_mr", "access", WRITES | READS);
-	assert_logged("ibv_rereg_mr", "iova", (uintptr_t)map);
-	assert_int_equal(log_lines("event="), 1);
-}
-
-static void rereg_mr__in_mode_log(void **state)
-{
-	(void)state;
-	needs_setting("PINSTAGE_MODE", "log", __func__);
-	rereg_is_recorded("event=pin");
-}
-
-static void rereg_mr__in_mode_deny(void **state)
-{
-	(void)state;
-	needs_setting("PINSTAGE_MODE", "deny", __func__);
-	rereg_is_recorded("event=deny");
-}
-
-static void rereg_mr__bad_arguments(void **state)
-{
-	unsigned char *map = start();
-	struct ibv_mr *mr = ibv_reg_mr(pd, map, SIZE, READS);
-
-	(void)state;
-	assert_non_null(mr);
-	assert_int_equal(ibv_rereg_mr(mr, 64, NULL, NULL, 0, 0), IBV_REREG_MR_ERR_INPUT);
-	assert_int_equal(errno, EINVAL);
-	assert_int_equal(ibv_rereg_mr(mr, IBV_REREG_MR_CHANGE_TRANSLATION, NULL, NULL, 0, 0),
-			 IBV_REREG_MR_ERR_INPUT);
-	assert_int_equal(errno, EINVAL);
-	assert_int_equal(ibv_rereg_mr(mr, IBV_REREG_MR_CHANGE_PD, pd, NULL, 0, 0), 0);
-	assert_not_staged();
-}
 
 /* ---- the older ABI, kernels that refuse nothing ---- */
 
@@ -875,17 +577,8 @@ int main(int argc, char **argv)
 		TEST(read_only_mr__outlives_its_mapping),
 		TEST(read_only_mr__failed_deregistration),
 		TEST(read_only_mr__of_staged_memory),
-		TEST(rereg_mr__moves_to_file),
-		TEST(rereg_mr__grows_and_changes_access),
-		TEST(rereg_mr__to_writing_on_native_pages),
 		TEST(reg_mr__given_back_before_the_pin),
 		TEST(reg_mr__given_back_each_time),
-		TEST(rereg_mr__on_demand_moves_to_file),
-		TEST(rereg_mr__read_only_moves_to_file),
-		TEST(rereg_mr__access_is_remembered),
-		TEST(rereg_mr__in_mode_log),
-		TEST(rereg_mr__in_mode_deny),
-		TEST(rereg_mr__bad_arguments),
 		TEST(old_abi__shared_file),
 		TEST(old_kernel__is_not_asked),
 		TEST(old_kernel__deny),
