@@ -1,9 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * RDMA's ways to register memory, on a double of libibverbs that pins as the kernel lets it
- * (tests/double). What is registered anew: verbs_rereg.c; programs that
- * are not linked to it: verbs_plugin.c. The real thing is in
- * tests/rdma, which needs a virtual machine.
+ * (tests/double). What is registered anew: verbs_rereg.c; programs that are not linked to it:
+ * verbs_plugin.c. The real thing is in tests/rdma, which needs a virtual machine.
  */
 #include "verbs_test.h"
 
