@@ -115,6 +115,7 @@ struct stage {
 	TAILQ_ENTRY(stage) ready;
 	bool queued, busy;
 	struct lane *lane;
+	uint64_t idle_us;     /* what passes that found nothing cost of late */
 	uint64_t next_pass;   /* ms, CLOCK_MONOTONIC; UINT64_MAX: nothing has set it yet */
 	uint64_t not_before;  /* ms: no pass for whoever comes with a shorter interval */
 	uint64_t last_good;   /* ms: start of the last pass that wrote all there was */

@@ -12,7 +12,7 @@
 #define PACE_IDLE_MS (2 * PACE_MOST_MS)
 
 /* Of the processor time of the last pass, before the next one. Where nothing changed less than
- * one part in a hundred is wanted, of a pass that may cost more than the last one, too. */
+ * one part in a hundred is wanted. */
 #define PACE_CHANGED 4
 #define PACE_IDLE    120
 
@@ -21,6 +21,13 @@ struct effort {
 	uint64_t busy_us; /* its thread's processor time */
 	uint64_t took_ms;
 };
+
+/* What passes that find nothing have cost of late, with one more: another may take twice as
+ * long as this one, as the machine goes. */
+static inline uint64_t pace_of_late(uint64_t before_us, uint64_t busy_us)
+{
+	return MAX(busy_us, before_us - before_us / 8);
+}
 
 /*
  * When the next background pass comes, in ms, after one that cost so much. What changed is

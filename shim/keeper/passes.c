@@ -182,6 +182,13 @@ static uint64_t backed_off(struct stage *s, uint64_t ms)
 	return s->failed ? MIN(ms << (s->failed - 1), (uint64_t)RETRY_ERROR_MOST_MS) : ms;
 }
 
+static uint64_t paced_after(struct stage *s, struct effort e, bool changed)
+{
+	if (!changed)
+		e.busy_us = s->idle_us = pace_of_late(s->idle_us, e.busy_us);
+	return pace(0, e, changed);
+}
+
 /* The background pass. */
 void request_pass(struct stage *s)
 {
@@ -199,7 +206,7 @@ void request_pass(struct stage *s)
 	let_go(s);
 	e = effort_since(begun);
 	pthread_mutex_lock(&keeper.lock);
-	paced = pace(0, e, s->writes != writes);
+	paced = paced_after(s, e, s->writes != writes);
 	next = backed_off(s, MAX(interval_of(s), paced));
 	s->next_pass = now_ms() + next;
 	s->not_before = now_ms() + (s->error ? next : paced);

@@ -27,6 +27,23 @@ static void pace__idle_memory_costs_less_than_a_hundredth(void **state)
 	assert_int_equal(pace(5000, busy(500), false), 60000);
 }
 
+/* One that takes long is remembered for some: it will not be the last. */
+static void pace__idle_passes_that_take_long_now_and_then(void **state)
+{
+	uint64_t late = 0;
+
+	(void)state;
+	late = pace_of_late(late, 400);
+	assert_int_equal(late, 400);
+	late = pace_of_late(late, 800);
+	assert_int_equal(late, 800);
+	late = pace_of_late(late, 400);
+	assert_int_equal(late, 700);
+	for (int i = 0; i < 10; i++)
+		late = pace_of_late(late, 400);
+	assert_int_equal(late, 400);
+}
+
 static void pace__changing_memory_costs_a_fifth(void **state)
 {
 	(void)state;
@@ -54,6 +71,7 @@ static void pace__a_minute_at_most_or_two_where_nothing_changes(void **state)
 static const struct CMUnitTest tests[] = {
 	cmocka_unit_test(pace__short_passes_keep_the_interval),
 	cmocka_unit_test(pace__idle_memory_costs_less_than_a_hundredth),
+	cmocka_unit_test(pace__idle_passes_that_take_long_now_and_then),
 	cmocka_unit_test(pace__changing_memory_costs_a_fifth),
 	cmocka_unit_test(pace__waiting_is_not_paid_for),
 	cmocka_unit_test(pace__a_minute_at_most_or_two_where_nothing_changes),
