@@ -17,6 +17,27 @@
 
 enum segment_state { SEGMENT_FILLING, SEGMENT_LIVE, SEGMENT_SEALED };
 
+/* XXH3-128 of the content on which segment and file last agreed. */
+struct ledger_base {
+	uint64_t lo, hi;
+};
+
+#define LEDGER_WORDS 128
+
+/* Words of a page that others wrote to the file and that memory is about to get. Who goes on
+ * after a keeper that died over it cannot otherwise tell theirs from what memory had. Zero in
+ * the ledger of a keeper that knows nothing of this. */
+struct ledger_taking {
+	uint32_t words; /* 0: nothing is under way */
+	uint32_t unused;
+	uint64_t page;		 /* of the segment */
+	struct ledger_base base; /* of the page with them */
+	struct ledger_word {
+		uint64_t from, to;
+	} word[LEDGER_WORDS];
+	uint16_t at[LEDGER_WORDS]; /* of the page */
+};
+
 struct ledger_header {
 	uint64_t magic;
 	uint32_t version;
@@ -31,12 +52,11 @@ struct ledger_header {
 	uint32_t unused;
 	uint64_t memory; /* inode number of the one that the bases are of: of several, the last
 			  */
+	struct ledger_taking taking;
 };
 
-/* XXH3-128 of the content on which segment and file last agreed. */
-struct ledger_base {
-	uint64_t lo, hi;
-};
+/* The header is a page, whoever made it. */
+_Static_assert(sizeof(struct ledger_header) <= 4096, "");
 
 /* What both memfds are called: device and inode number of the file. */
 #define MEMFD_NAME "pinstage:%lu:%lu"

@@ -38,31 +38,6 @@ static ssize_t read_file(struct stage *s, void *buf, size_t len, uint64_t at)
 	return n;
 }
 
-/*
- * A mapping for this moment only: one that lasts would be a writer in the eyes of F_SEAL_WRITE,
- * and the worker that has the stage is the only one to try that. What fails to be exchanged was
- * changed by a store or a device meanwhile, and stays.
- */
-static bool exchange_words(struct segment *g, uint64_t p, const unsigned char *old,
-			   const unsigned char *new)
-{
-	const size_t page = page_size();
-	uint64_t *mem, from, to;
-
-	mem = mmap(NULL, page, PROT_READ | PROT_WRITE, MAP_SHARED, g->memfd, (off_t)(p * page));
-	if (mem == MAP_FAILED)
-		return false;
-	for (size_t i = 0; i < page / sizeof(*mem); i++) {
-		memcpy(&from, old + i * sizeof(from), sizeof(from));
-		memcpy(&to, new + i * sizeof(to), sizeof(to));
-		if (from != to)
-			(void)__atomic_compare_exchange_n(&mem[i], &from, to, false,
-							  __ATOMIC_SEQ_CST, __ATOMIC_SEQ_CST);
-	}
-	munmap(mem, page);
-	return true;
-}
-
 /* What we wrote, and the device did not take, the kernel may have dropped: the file reads what
  * was there before then, which is nobody's change. Asked after the file was read. */
 static bool was_dropped(struct segment *g, uint64_t p)
@@ -79,7 +54,8 @@ static void merge_page(struct merge *m, uint64_t p, unsigned char *file, size_t 
 {
 	struct segment *g = m->g;
 	const size_t page = page_size();
-	struct ledger_base *base = &ledger_bases(g->ledger)[p], now;
+	const struct ledger_base *base = &ledger_bases(g->ledger)[p];
+	struct ledger_base now;
 	const uint64_t seed = g->ledger->seed;
 
 	/* What the program itself writes is brought into memory by the library. */
@@ -92,8 +68,7 @@ static void merge_page(struct merge *m, uint64_t p, unsigned char *file, size_t 
 			return;
 		/* Behind the end of the file memory has what the program stored there. */
 		memcpy(file + n, m->old + n, page - n);
-		if (exchange_words(g, p, m->old, file))
-			*base = digest_page(file, page, seed);
+		words_take(g, p, m->old, file);
 		return;
 	}
 	/* Memory behind the end of the file is in the base, too, and may be what changed. */

@@ -36,4 +36,10 @@ void outsiders_pass_done(struct stage *s, struct effort e); /* lock held */
  */
 void merge_outside(struct stage *s, enum touched how, uint64_t off, uint64_t len);
 
+/* words.c: memory's page p has `old`, which is used up, and gets `new`. What cannot be mapped
+ * for writing is left. */
+void words_take(struct segment *g, uint64_t p, unsigned char *old, const unsigned char *new);
+/* What the keeper before has begun of that. -ENOMEM: another time. */
+int words_go_on(struct segment *g);
+
 #endif

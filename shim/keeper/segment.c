@@ -16,6 +16,7 @@
 #include "common/newer.h"
 #include "common/probe.h"
 #include "keeper/keeper.h"
+#include "keeper/outsiders.h"
 
 /* Named for fuser's and /proc readers' sake. Its size cannot change any more, so that no client
  * can pull pages from under our mapping; and no other user may open it. */
@@ -245,6 +246,11 @@ int segment_adopt(struct stage *s, const struct msg *m, int memfd, int ledger,
 	g->state = fcntl(g->memfd, F_GET_SEALS) & F_SEAL_WRITE ? SEGMENT_SEALED : SEGMENT_LIVE;
 	g->ledger->state = g->state;
 	doubt_flush(g);
+	err = g->state == SEGMENT_LIVE ? words_go_on(g) : 0;
+	if (err) {
+		segment_free(g);
+		return err;
+	}
 	/* The keeper before may have been told that the device fails. */
 	if (segment_has_unflushed(g))
 		s->unflushed = true;

@@ -1,4 +1,5 @@
 // SPDX-License-Identifier: MIT
+/* links: shim/keeper/words.c shim/keeper/digest.c shim/keeper/digest_avx2.c */
 /* links: shim/keeper/board.c shim/keeper/registry.c shim/keeper/segment.c */
 /* links: shim/common/board.c shim/common/sys.c */
 /* The board: what the keeper publishes and every process sees. */

@@ -1,4 +1,5 @@
 // SPDX-License-Identifier: MIT
+/* links: shim/keeper/words.c */
 /* links: shim/keeper/evict.c shim/keeper/segment.c */
 /* links: shim/keeper/engine.c shim/keeper/digest.c shim/keeper/digest_avx2.c */
 /* links: shim/keeper/parts.c shim/keeper/thread.c shim/keeper/aside.c */

@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: MIT */
+/* links: shim/keeper/words.c shim/keeper/digest.c shim/keeper/digest_avx2.c */
 /* links: shim/keeper/segment.c shim/common/proto.c shim/common/sys.c */
 /* What a client hands to a new keeper may be anything. */
 #include "unit.h"
