@@ -143,18 +143,24 @@ void engine_doubt(struct stage *s)
 
 /* The device need not wait for the flush. Nothing is waited for, so that the flush hears of
  * what fails later. What fails at once nobody else hears of: ext4 drops the pages that it has
- * no blocks for. */
+ * no blocks for. So it has failed until the answer is there, also for who comes after us. */
 static int begin_write_out(const struct batch *b)
 {
 	const uint64_t page = page_size(), first = b->page[0], last = b->page[b->n - 1] + 1;
+	static __thread uint8_t before[SPAN_PAGES];
+	uint8_t *flags = segment_flags(b->g) + first;
 	int err;
 
-	if (sync_file_range(b->g->stage->fd, (off_t)(b->g->off + first * page),
-			    (off_t)((last - first) * page), SYNC_FILE_RANGE_WRITE) == 0 ||
-	    wait_denied(-errno))
-		return 0;
-	err = -errno;
+	memcpy(before, flags, last - first);
 	doubt(b->g, first, last);
+	err = sync_file_range(b->g->stage->fd, (off_t)(b->g->off + first * page),
+			      (off_t)((last - first) * page), SYNC_FILE_RANGE_WRITE) < 0
+		      ? -errno
+		      : 0;
+	if (!err || wait_denied(err)) {
+		memcpy(flags, before, last - first);
+		return 0;
+	}
 	__atomic_store_n(&b->g->stage->unflushed, true, __ATOMIC_RELAXED); /* by any thread */
 	return err;
 }
