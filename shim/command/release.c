@@ -26,6 +26,8 @@ static const char usage[] =
 	"\n"
 	"  --timeout S  how long to wait for what nobody uses any more to be let go (10)\n"
 	"\n"
+	"Root waits for another user's keeper to sync for a minute.\n"
+	"\n"
 	"Exit status: 0 if all was let go, or nothing was held; 1 if not; 125 if a keeper cannot be\n"
 	"asked, or the command was called wrongly.\n";
 
@@ -134,7 +136,7 @@ static int release(const struct mount *m, uint64_t timeout_ms)
 
 	if (take(&v, m))
 		return EXIT_OWN;
-	status = sync_view("release", &v, wanted, m, false);
+	status = sync_view("release", &v, wanted, m, OTHERS_MS, false);
 	if (status != EXIT_OWN && wait_for_end(&v, m, timeout_ms))
 		return EXIT_OWN;
 	for (size_t k = 0; k < v.keepers; k++)

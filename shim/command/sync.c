@@ -24,7 +24,8 @@ static const char usage[] =
 	"For root, --all is every keeper of the machine.\n"
 	"\n"
 	"  --wait       try again what cannot be written, until it can\n"
-	"  --timeout S  give up waiting after that many seconds (60)\n"
+	"  --timeout S  give that up after so many seconds (60); and, as root, waiting for another user's\n"
+	"               keeper\n"
 	"\n"
 	"Exit status: 0 if all is on the disk, or nothing is staged; 1 if something could not be\n"
 	"written, with a line for each such file; 125 if a keeper cannot be asked, or the command was\n"
@@ -140,7 +141,7 @@ static int sync_now(const struct request *r, bool say)
 		complain("sync", "%s", strerror(-err));
 		return EXIT_OWN;
 	}
-	status = sync_view("sync", &v, wanted, r, say);
+	status = sync_view("sync", &v, wanted, r, r->timeout_ms, say);
 	view_free(&v);
 	return status;
 }
@@ -148,7 +149,7 @@ static int sync_now(const struct request *r, bool say)
 int sync_main(int argc, char **argv)
 {
 	const struct timespec pause = { .tv_nsec = PAUSE_MS * 1000000L };
-	struct request r = { .timeout_ms = 60000 };
+	struct request r = { .timeout_ms = OTHERS_MS };
 	uint64_t until;
 	int status = read_options(argc, argv, &r);
 	bool last;

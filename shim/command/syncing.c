@@ -15,6 +15,7 @@
 struct progress {
 	size_t files, done;
 	uint64_t bytes;
+	uint64_t until; /* ms: this keeper is waited for */
 	bool shown;
 };
 
@@ -39,21 +40,33 @@ static void hide(struct progress *p)
 	p->shown = false;
 }
 
+/* For poll(), which may be asked for less than is left. */
+static int time_left(uint64_t until)
+{
+	const uint64_t now = now_ms(), most = 3600 * 1000;
+
+	if (until == UINT64_MAX)
+		return -1;
+	return (int)(now < until ? MIN(until - now, most) : 0);
+}
+
 /* As long as it takes: there is no time by which a disk has to have written. *ret_err is the
  * file's own trouble. */
 static int sync_one(const struct view_keeper *k, const struct view_file *f, struct progress *p,
 		    int *ret_err)
 {
+	const int quiet = p->shown ? 0 : QUIET_MS;
+	int left = time_left(p->until);
 	struct msg m;
 	int err;
 
 	msg_init(&m, MSG_SYNC);
 	m.key = f->key;
 	m.flags = SYNC_DURABLE;
-	err = conversation_ask(k->sock, &m, p->shown ? 0 : QUIET_MS);
-	if (err == -ETIMEDOUT) {
+	err = conversation_ask(k->sock, &m, left < 0 ? quiet : MIN(quiet, left));
+	while (err == -ETIMEDOUT && (left = time_left(p->until))) {
 		show(p, f);
-		err = conversation_answer(k->sock, &m, -1);
+		err = conversation_answer(k->sock, &m, left);
 	}
 	/* -ENOENT: it was let go meanwhile, and so is in the file. */
 	*ret_err = err || m.error == -ENOENT ? 0 : m.error;
@@ -65,7 +78,7 @@ static int sync_keeper(const char *who, const struct view_keeper *k,
 		       const void *arg, struct progress *p, bool say)
 {
 	int err, failed, status = 0;
-	char name[1024];
+	char name[1024], user[64];
 
 	for (size_t i = 0; i < k->files; i++) {
 		if (!wanted(&k->file[i], arg))
@@ -73,7 +86,9 @@ static int sync_keeper(const char *who, const struct view_keeper *k,
 		err = sync_one(k, &k->file[i], p, &failed);
 		if (err) {
 			hide(p);
-			complain(who, "the keeper did not answer: %s", strerror(-err));
+			format_user(k->uid, user, sizeof(user));
+			complain(who, "the keeper of %s did not answer: %s", user,
+				 strerror(-err));
 			return EXIT_OWN;
 		}
 		p->done++;
@@ -94,9 +109,18 @@ static int sync_keeper(const char *who, const struct view_keeper *k,
 	return status;
 }
 
+static void complain_of(const char *who, const struct view_keeper *k)
+{
+	char user[64], text[128];
+
+	format_user(k->uid, user, sizeof(user));
+	snprintf(text, sizeof(text), "%s: keeper of %s", who, user);
+	conversation_complain(k->uid == geteuid() ? who : text, k->error, k->why);
+}
+
 int sync_view(const char *who, const struct view *v,
 	      bool (*wanted)(const struct view_file *f, const void *arg), const void *arg,
-	      bool say)
+	      uint64_t others_ms, bool say)
 {
 	struct progress p = { 0 };
 	int status = 0, one;
@@ -109,8 +133,9 @@ int sync_view(const char *who, const struct view *v,
 			}
 	for (size_t k = 0; k < v->keepers; k++) {
 		one = EXIT_OWN;
+		p.until = v->keeper[k].uid == geteuid() ? UINT64_MAX : now_ms() + others_ms;
 		if (v->keeper[k].error)
-			conversation_complain(who, v->keeper[k].error, v->keeper[k].why);
+			complain_of(who, &v->keeper[k]);
 		else
 			one = sync_keeper(who, &v->keeper[k], wanted, arg, &p, say);
 		status = one > status ? one : status;
