@@ -11,6 +11,7 @@
 #include "keeper/requests.h"
 
 #define RETRY_MOST_MS 5000
+#define AT_REST_MS    15000
 
 /* Whoever waits for the end may unmount the file system then: nothing of it is open any more.
  * To close what is large, and open nowhere else, takes its time: nobody is to wait for that. */
@@ -127,6 +128,35 @@ static int written(struct segment *g)
 	return !err && g->stage->unflushed ? stage_flush(g->stage) : err;
 }
 
+/* A client has sealed the seals: the kernel cannot be asked, ever, whether somebody maps or
+ * pins the memory. That nobody shows it any more, maps it as far as we see, or has changed it
+ * for long has to do. */
+static bool is_at_rest(struct segment *g)
+{
+	const uint64_t now = now_ms();
+
+	if (!g->rest_since || g->rest_changed != g->changed || memory_mapped_elsewhere(g)) {
+		g->rest_since = now;
+		g->rest_changed = g->changed;
+	}
+	return now - g->rest_since >= AT_REST_MS;
+}
+
+static bool has_ended(struct segment *g)
+{
+	const int err = seal(g);
+
+	if (!err)
+		return written(g) == 0;
+	if (err != -EPERM || !is_at_rest(g) || written(g) < 0)
+		return false;
+	keeper_say(
+		"%s: a client has seen to it that the memory cannot be sealed, so that nobody "
+		"can say whether it is still used; it was at rest for %d s, and is let go of",
+		g->stage->name, AT_REST_MS / 1000);
+	return true;
+}
+
 /* The last word on segments that nobody shows any more. Where it was refused, not again before
  * it is time: the kernel waits for a pin to go, 150 ms each time. */
 void let_go(struct stage *s)
@@ -141,7 +171,7 @@ void let_go(struct stage *s)
 		pthread_mutex_unlock(&keeper.lock);
 		if (!due)
 			continue;
-		if (g->state == SEGMENT_FILLING || (seal(g) == 0 && written(g) == 0)) {
+		if (g->state == SEGMENT_FILLING || has_ended(g)) {
 			segment_let_go(g);
 			continue;
 		}

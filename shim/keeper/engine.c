@@ -298,6 +298,7 @@ int engine_sync(struct segment *g, uint64_t off, uint64_t len)
 	pages = (hi - g->off + page - 1) / page - first;
 	err = in_parts(g, sync_part, first, pages, parts_of(g, pages), &dirty);
 	g->dirty = err ? MAX(dirty, page) : 0;
+	g->changed += dirty;
 	PROBE(sync, g->stage->key.ino, lo, hi - lo, dirty, err);
 	return err;
 }

@@ -74,6 +74,9 @@ struct segment {
 	uint64_t retry_ms;     /* between two tries of the last word */
 	uint64_t next_try;     /* ms, CLOCK_MONOTONIC */
 	uint64_t refused_at;   /* ms, or 0: the last time it was refused */
+	uint64_t changed;      /* bytes found changed, in all */
+	uint64_t rest_since;   /* ms, or 0: ending.c, since when that is rest_changed */
+	uint64_t rest_changed;
 };
 
 struct job {
@@ -306,6 +309,9 @@ int evict_commit(struct segment *g, const struct window *w);
 /* mappers.c: whether another process than `client` has part of [off, off+len) of the stage's
  * file mapped shared; by the worker that has the stage */
 bool mapped_elsewhere(struct stage *s, uint64_t off, uint64_t len, pid_t client);
+
+/* Whether another process than we shows the segment's memory. */
+bool memory_mapped_elsewhere(const struct segment *g);
 
 /* share.c: whether no client of that run uses the segment; lock held */
 bool left_by_run(const struct segment *g, uint64_t run);

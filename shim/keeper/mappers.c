@@ -144,3 +144,34 @@ bool mapped_elsewhere(struct stage *s, uint64_t off, uint64_t len, pid_t client)
 	s->unmapped_at = l.any ? 0 : begun;
 	return false;
 }
+
+static int memory_each(const struct vma *v, const char *path, void *arg)
+{
+	const struct stat *memory = arg;
+
+	return v->ino == memory->st_ino && strncmp(path, "/memfd:", strlen("/memfd:")) == 0;
+}
+
+bool memory_mapped_elsewhere(const struct segment *g)
+{
+	const size_t size = 64UL * 1024;
+	cleanup_free char *buf = xcalloc(1, size);
+	DIR *proc = opendir("/proc");
+	bool found = !proc;
+	struct stat memory;
+	struct dirent *d;
+	char path[64];
+	pid_t pid;
+
+	found |= fstat(g->memfd, &memory) < 0;
+	while (!found && (d = readdir(proc))) {
+		pid = isdigit((unsigned char)d->d_name[0]) ? atoi(d->d_name) : 0;
+		if (!pid || pid == getpid())
+			continue;
+		snprintf(path, sizeof(path), "/proc/%d/maps", (int)pid);
+		found = vmas_shared(path, buf, size, memory_each, &memory) > 0;
+	}
+	if (proc)
+		closedir(proc);
+	return found;
+}

@@ -116,6 +116,7 @@ void segment_use(struct segment *g, struct client *c)
 	u = xcalloc(1, sizeof(*u));
 	u->client = c;
 	LIST_INSERT_HEAD(&g->users, u, link);
+	g->rest_since = 0;
 	s->next_pass = MIN(s->next_pass, MAX(now_ms() + c->interval_ms, s->not_before));
 }
 
