@@ -5,6 +5,7 @@
 #include <limits.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -48,17 +49,31 @@ static bool rest_of(const struct touch *buffers, size_t done, struct iovec *ret)
 	return false;
 }
 
-bool file_cut_short(int fd, unsigned before, ssize_t ret, const struct touch *buffers,
-		    struct iovec *ret_rest)
+/* Whether it makes sense to ask: nobody waits at the end of a file, where one that the kernel
+ * makes up may have nothing yet, and at the limit on sizes there is a signal to be had. */
+static bool goes_on(int fd, off_t at, bool writes)
+{
+	struct rlimit limit;
+	struct stat st;
+
+	if (fstat(fd, &st) < 0 || !S_ISREG(st.st_mode))
+		return false;
+	if (at == CURRENT)
+		at = real.lseek(fd, 0, SEEK_CUR);
+	if (!writes)
+		return at < st.st_size;
+	return getrlimit(RLIMIT_FSIZE, &limit) < 0 || limit.rlim_cur == RLIM_INFINITY ||
+	       (rlim_t)at < limit.rlim_cur;
+}
+
+bool file_cut_short(const struct cut *c, ssize_t ret, struct iovec *ret_rest)
 {
 	int saved = errno;
-	struct stat st;
 	bool cut;
 
-	if (!file_exchange_since(before) || ret <= 0)
+	if (!file_exchange_since(c->before) || ret <= 0)
 		return false;
-	cut = rest_of(buffers, (size_t)ret, ret_rest) && fstat(fd, &st) == 0 &&
-	      S_ISREG(st.st_mode);
+	cut = rest_of(&c->buffers, (size_t)ret, ret_rest) && goes_on(c->fd, c->at, c->writes);
 	errno = saved;
 	return cut;
 }

@@ -101,12 +101,20 @@ static inline bool file_exchange_since(unsigned before)
  */
 bool file_exchange_between(unsigned before);
 
+/* Such a call, which has moved something. */
+struct cut {
+	int fd;
+	struct touch buffers;
+	unsigned before;
+	off_t at; /* where the rest is, or CURRENT */
+	bool writes;
+};
+
 /*
- * Whether `ret` of such a call on these buffers may be short for that reason: then the rest,
- * which begins in this buffer, is to be moved. Only of regular files: what else has little to
- * give at a time, whoever waits for more of it may wait for ever.
+ * Whether `ret` of such a call may be short for that reason: then the rest, which begins in
+ * this buffer, is to be moved. Only of regular files: what else has little to give at a time,
+ * whoever waits for more of it may wait for ever.
  */
-bool file_cut_short(int fd, unsigned before, ssize_t ret, const struct touch *buffers,
-		    struct iovec *ret_rest);
+bool file_cut_short(const struct cut *c, ssize_t ret, struct iovec *ret_rest);
 
 #endif

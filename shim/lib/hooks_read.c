@@ -48,21 +48,22 @@ static ssize_t read_once(const struct reading *r, unsigned *ret_before)
 static __attribute__((noinline)) ssize_t read_rest(const struct reading *r, ssize_t done,
 						   unsigned before)
 {
-	const struct touch buffers = { r->iov, r->n, .ours = r->single };
+	struct cut c = { r->fd, { r->iov, r->n, .ours = r->single }, before, CURRENT, false };
 	const int saved = errno;
 	struct iovec rest;
 	unsigned again;
 	ssize_t n;
 
-	while (file_cut_short(r->fd, before, done, &buffers, &rest)) {
-		const off_t at = r->off == CURRENT ? CURRENT : r->off + done;
-
-		n = read_once(&(struct reading){ r->fd, &rest, 1, at, r->how, .vector2 = true },
-			      &again);
-		done += MAX(n, (ssize_t)0);
-		if (n <= 0 || (n < (ssize_t)rest.iov_len && !file_exchange_since(again)))
+	do {
+		if (r->off != CURRENT)
+			c.at = r->off + done;
+		if (!file_cut_short(&c, done, &rest))
 			break;
-	}
+		n = read_once(
+			&(struct reading){ r->fd, &rest, 1, c.at, r->how, .vector2 = true },
+			&again);
+		done += MAX(n, (ssize_t)0);
+	} while (n == (ssize_t)rest.iov_len || (n > 0 && file_exchange_since(again)));
 	errno = saved;
 	return done;
 }

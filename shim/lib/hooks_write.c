@@ -312,25 +312,35 @@ static ssize_t write_once(const struct writing *w, unsigned *ret_before)
 	return ret;
 }
 
+/* Where what comes behind the first `done` bytes goes. (In append mode the position is there.)
+ */
+static off_t next_at(const struct writing *w, ssize_t done)
+{
+	struct stat st;
+
+	if (w->off == CURRENT)
+		return CURRENT;
+	return appends(w) && fstat(w->fd, &st) == 0 ? st.st_size : w->off + done;
+}
+
 /* The rest of what a curtain has cut short. An error is told by the next call. */
 static ssize_t write_rest(const struct writing *w, ssize_t done, unsigned before)
 {
-	const struct touch buffers = { w->iov, w->n, .ours = w->single };
+	struct cut c = { w->fd, { w->iov, w->n, .ours = w->single }, before, CURRENT, true };
 	const int saved = errno;
 	struct iovec rest;
 	unsigned again;
 	ssize_t n;
 
-	while (file_cut_short(w->fd, before, done, &buffers, &rest)) {
-		const off_t at = w->off == CURRENT ? CURRENT : w->off + done;
-
+	do {
+		c.at = next_at(w, done);
+		if (!file_cut_short(&c, done, &rest))
+			break;
 		n = write_once(
-			&(struct writing){ w->fd, &rest, 1, at, w->how, .vector2 = true },
+			&(struct writing){ w->fd, &rest, 1, c.at, w->how, .vector2 = true },
 			&again);
 		done += MAX(n, (ssize_t)0);
-		if (n <= 0 || (n < (ssize_t)rest.iov_len && !file_exchange_since(again)))
-			break;
-	}
+	} while (n == (ssize_t)rest.iov_len || (n > 0 && file_exchange_since(again)));
 	errno = saved;
 	return done;
 }

@@ -8,6 +8,7 @@
  */
 #include <pthread.h>
 #include <stdatomic.h>
+#include <sys/resource.h>
 #include <sys/uio.h>
 
 #include <pinstage.h>
@@ -214,11 +215,44 @@ static void reads__end_where_the_file_does(void **state)
 	close(pipe_fd[1]);
 }
 
+static atomic_uint signals;
+
+static void on_limit(int sig)
+{
+	(void)sig;
+	signals++;
+}
+
+/* A write up to the limit on file sizes is short, and only the next one gets the signal. */
+static void writes__end_at_the_limit_without_its_signal(void **state)
+{
+	const struct rlimit limit = { 1000, RLIM_INFINITY };
+	const uint64_t until = now_ms() + MS;
+	pthread_t thread;
+
+	(void)state;
+	begin();
+	assert_true(signal(SIGXFSZ, on_limit) != SIG_ERR);
+	assert_int_equal(pthread_create(&thread, NULL, exchange, NULL), 0);
+	assert_int_equal(setrlimit(RLIMIT_FSIZE, &limit), 0);
+	while (now_ms() < until) {
+		assert_int_equal(pwrite(target, buffer, 2000, 0), 1000);
+		lseek(target, 500, SEEK_SET);
+		assert_int_equal(write(target, buffer, 2000), 500);
+	}
+	stop = true;
+	pthread_join(thread, NULL);
+	assert_int_equal(signals, 0);
+	assert_int_equal(write(target, buffer, 1), -1);
+	assert_int_equal(signals, 1);
+}
+
 int main(int argc, char **argv)
 {
 	static const struct test cases[] = { TEST(reads__are_complete),
 					     TEST(writes__are_complete),
 					     TEST(reads__end_where_the_file_does),
+					     TEST(writes__end_at_the_limit_without_its_signal),
 					     { 0 } };
 
 	return test_main(argc, argv, cases, NULL);
