@@ -3,6 +3,7 @@
 
 #include <fcntl.h>
 #include <limits.h>
+#include <poll.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/resource.h>
@@ -49,6 +50,15 @@ static bool rest_of(const struct touch *buffers, size_t done, struct iovec *ret)
 	return false;
 }
 
+/* Whether it takes more without waiting: so it does still if that was not why it took no more.
+ * Otherwise it may have been a signal, of which the program wants to know. */
+static bool takes_more(int fd)
+{
+	struct pollfd p = { .fd = fd, .events = POLLOUT };
+
+	return poll(&p, 1, 0) == 1 && p.revents == POLLOUT;
+}
+
 /* Whether it makes sense to ask: nobody waits at the end of a file, where one that the kernel
  * makes up may have nothing yet, and at the limit on sizes there is a signal to be had. */
 static bool goes_on(int fd, off_t at, bool writes)
@@ -56,8 +66,10 @@ static bool goes_on(int fd, off_t at, bool writes)
 	struct rlimit limit;
 	struct stat st;
 
-	if (fstat(fd, &st) < 0 || !S_ISREG(st.st_mode))
+	if (fstat(fd, &st) < 0)
 		return false;
+	if (!S_ISREG(st.st_mode))
+		return writes && takes_more(fd);
 	if (at == CURRENT)
 		at = real.lseek(fd, 0, SEEK_CUR);
 	if (!writes)

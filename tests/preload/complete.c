@@ -215,6 +215,41 @@ static void reads__end_where_the_file_does(void **state)
 	close(pipe_fd[1]);
 }
 
+static int ends[2];
+
+static void *look_what_comes(void *arg)
+{
+	const unsigned *calls = arg;
+	uint64_t bytes = 0;
+	ssize_t n;
+
+	while ((n = read(ends[0], there, sizeof(there))) > 0)
+		bytes += (uint64_t)n;
+	assert_int_equal(n, 0);
+	assert_int_equal(bytes, (uint64_t)*calls * TOTAL);
+	return NULL;
+}
+
+/* Of a pipe that blocks, a program need not look whether it took all. */
+static void writes_to_a_pipe__are_complete(void **state)
+{
+	const uint64_t until = now_ms() + MS;
+	unsigned calls = 0;
+	pthread_t thread[2];
+
+	(void)state;
+	begin();
+	assert_int_equal(pipe(ends), 0);
+	assert_int_equal(pthread_create(&thread[0], NULL, exchange, NULL), 0);
+	assert_int_equal(pthread_create(&thread[1], NULL, look_what_comes, &calls), 0);
+	for (; now_ms() < until; calls++)
+		assert_int_equal(write(ends[1], buffer, TOTAL), TOTAL);
+	stop = true;
+	pthread_join(thread[0], NULL);
+	close(ends[1]);
+	pthread_join(thread[1], NULL);
+}
+
 static atomic_uint signals;
 
 static void on_limit(int sig)
@@ -252,6 +287,7 @@ int main(int argc, char **argv)
 	static const struct test cases[] = { TEST(reads__are_complete),
 					     TEST(writes__are_complete),
 					     TEST(reads__end_where_the_file_does),
+					     TEST(writes_to_a_pipe__are_complete),
 					     TEST(writes__end_at_the_limit_without_its_signal),
 					     { 0 } };
 
