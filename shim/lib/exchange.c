@@ -11,6 +11,7 @@
 #include <time.h>
 
 #include "common/probe.h"
+#include "lib/inflight.h"
 #include "lib/kept.h"
 #include "lib/policy.h"
 #include "lib/real.h"
@@ -400,21 +401,79 @@ void exchange_hide(void *saved, size_t len)
 		nanosleep(&pause, NULL);
 }
 
+/* Where the curtain is drawn, if system calls do not wait there: as many places as there is
+ * room for, and what the last one lies in. */
+static struct {
+	_Atomic(uintptr_t) start, end;
+} cuts[8];
+
+static bool overlap(uintptr_t start, uintptr_t end, uintptr_t other, uintptr_t other_end)
+{
+	return start < other_end && end > other;
+}
+
+bool exchange_cuts(uintptr_t start, uintptr_t end)
+{
+	for (size_t i = 0; i < ARRAY_SIZE(cuts); i++)
+		if (overlap(start, end, atomic_load(&cuts[i].start), atomic_load(&cuts[i].end)))
+			return true;
+	return false;
+}
+
+static void say_where(const struct exchange *x)
+{
+	for (size_t i = 0; i < x->n; i++) {
+		const size_t at = MIN(i, ARRAY_SIZE(cuts) - 1);
+		const uintptr_t start = (uintptr_t)x->place[i].span.addr;
+		const uintptr_t end = start + x->place[i].span.len;
+
+		atomic_store(&cuts[at].start, i == at ? start : MIN(start, cuts[at].start));
+		atomic_store(&cuts[at].end, i == at ? end : MAX(end, cuts[at].end));
+	}
+}
+
+static void say_nowhere(void)
+{
+	for (size_t i = 0; i < ARRAY_SIZE(cuts); i++)
+		atomic_store(&cuts[i].end, 0);
+}
+
+static bool meets(uintptr_t start, uintptr_t end, void *arg)
+{
+	const struct exchange *x = arg;
+	bool yes = false;
+
+	for (size_t i = 0; i < x->n && !yes; i++) {
+		const uintptr_t at = (uintptr_t)x->place[i].span.addr;
+
+		yes = overlap(start, end, at, at + x->place[i].span.len);
+	}
+	return yes;
+}
+
 int exchange_run(struct exchange *x, int (*act)(void *), void (*back)(void *))
 {
 	struct curtain_span *span = scratch_get(x->scratch, x->n * sizeof(*span));
 	size_t i;
+	bool cut;
 	int err;
 
 	if (!span)
 		return exchange_fail(&x->why, REASON_NO_MEMORY, -ENOMEM);
 	for (i = 0; i < x->n; i++)
 		span[i] = x->place[i].span;
+	cut = !curtain_covers_kernel();
+	if (cut)
+		say_where(x);
 	atomic_fetch_add(&space.swaps, 1);
 	x->span = span;
+	/* What is copied half way would end there, and another call could come in between. */
+	if (cut)
+		inflight_wait_for_copies(meets, x);
 	err = curtain_swap(span, x->n, act, back, x);
 	PROBE(swap, back != NULL, x->n, x->off, x->end - x->off, err);
 	atomic_fetch_add(&space.swaps, 1);
+	say_nowhere();
 	for (i = 0; i < x->n; i++)
 		x->place[i].span = span[i];
 	if (err && x->why == REASON_NONE)

@@ -79,6 +79,10 @@ int exchange_identify(struct segment *s);
  * mappings, or where that failed onto those that back() has made, or the old ones; -errno. */
 int exchange_run(struct exchange *x, int (*act)(void *), void (*back)(void *));
 
+/* Whether a system call that copies from or to [start, end) just now may end where a curtain
+ * begins. Without the lock. */
+bool exchange_cuts(uintptr_t start, uintptr_t end);
+
 /* What was prepared and is not where the program sees it. */
 void exchange_unmap_backward(struct exchange *x, bool drawn_too);
 

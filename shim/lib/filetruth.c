@@ -29,6 +29,25 @@ bool file_exchange_between(unsigned before)
 	return true;
 }
 
+/* A list that cannot be read may itself be there. */
+bool file_meets_exchange(const struct touch *buffers)
+{
+	bool meets = false;
+	struct iovec v;
+
+	if (space_inside() || !space_is_ours())
+		return false;
+	for (int i = 0; i < MIN(buffers->n, IOV_MAX) && !meets; i++) {
+		if (buffers->ours)
+			v = buffers->iov[i];
+		else if (!pin_copy_in(&v, buffers->iov + i, sizeof(v)))
+			return exchange_cuts((uintptr_t)buffers->iov,
+					     (uintptr_t)(buffers->iov + buffers->n));
+		meets = exchange_cuts((uintptr_t)v.iov_base, (uintptr_t)v.iov_base + v.iov_len);
+	}
+	return meets;
+}
+
 /* What of these buffers comes after the first `done` bytes, and in the same buffer. */
 static bool rest_of(const struct touch *buffers, size_t done, struct iovec *ret)
 {

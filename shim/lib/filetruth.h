@@ -94,6 +94,15 @@ static inline bool file_exchange_since(unsigned before)
 	return unlikely(before & 1) || unlikely(file_exchanges() != before);
 }
 
+/* Whether there is an exchange that these buffers would meet, and that can be waited for: by
+ * file_exchange_between(). */
+bool file_meets_exchange(const struct touch *buffers);
+
+static inline bool file_exchange_now(unsigned now, const struct touch *buffers)
+{
+	return unlikely(now & 1) && file_meets_exchange(buffers);
+}
+
 /*
  * A call that copies from or to a range behind the curtain: where userfaultfd serves faults of
  * user mode only, the kernel answers EFAULT then, or moves what comes before the range. Did an

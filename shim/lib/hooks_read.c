@@ -31,15 +31,42 @@ static ssize_t read_file(const struct reading *r)
 	return real.preadv(r->fd, r->iov, r->n, r->off);
 }
 
+/* Noted, so that no exchange begins in the middle of it; of what is mapped when that is asked,
+ * nobody could stage anything. False: not noted. Either way it does not begin in an exchange.
+ */
+static bool begin(const struct reading *r, unsigned *ret_before)
+{
+	const struct touch buffers = { r->iov, r->n, .ours = r->single };
+	bool noted;
+
+	for (;;) {
+		noted = atomic_load_explicit(&space.tracked, memory_order_relaxed) &&
+			inflight_begin_reading(r->fd);
+		if (noted && r->single)
+			inflight_copies(r->iov->iov_base, r->iov->iov_len);
+		else if (noted)
+			inflight_copies(NULL, SIZE_MAX);
+		*ret_before = file_exchanges();
+		if (!file_exchange_now(*ret_before, &buffers))
+			return noted;
+		if (noted)
+			inflight_end();
+		(void)file_exchange_between(*ret_before);
+	}
+}
+
 static ssize_t read_once(const struct reading *r, unsigned *ret_before)
 {
 	const int saved = errno;
 	ssize_t ret;
+	bool noted;
 
 	do {
 		errno = saved;
-		*ret_before = file_exchanges();
+		noted = begin(r, ret_before);
 		ret = read_file(r);
+		if (noted)
+			inflight_end();
 	} while (unlikely(ret < 0 && errno == EFAULT) && file_exchange_between(*ret_before));
 	return ret;
 }

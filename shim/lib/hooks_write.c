@@ -290,6 +290,26 @@ static __attribute__((noinline)) void after_write(const struct writing *w, ssize
 	errno = saved;
 }
 
+/* As file_enter(), and noted so that no exchange begins in the middle of it; it does not begin
+ * in one, either. */
+static bool enter(const struct writing *w, struct inode_key *ret_key, unsigned *ret_before)
+{
+	const struct touch buffers = { w->iov, w->n, .ours = w->single };
+
+	while (file_enter(w->fd, ret_key)) {
+		if (w->single)
+			inflight_copies(w->iov->iov_base, w->iov->iov_len);
+		else
+			inflight_copies(NULL, SIZE_MAX);
+		*ret_before = file_exchanges();
+		if (!file_exchange_now(*ret_before, &buffers))
+			return true;
+		inflight_end();
+		(void)file_exchange_between(*ret_before);
+	}
+	return false;
+}
+
 /* EFAULT may be the curtain of another file's staging, over what is written from: then nothing
  * was written. */
 static ssize_t write_once(const struct writing *w, unsigned *ret_before)
@@ -302,7 +322,7 @@ static ssize_t write_once(const struct writing *w, unsigned *ret_before)
 	do {
 		errno = saved;
 		*ret_before = file_exchanges();
-		if (!file_enter(w->fd, &key))
+		if (!enter(w, &key, ret_before))
 			return write_staged(w, key);
 		ret = write_to_file(w);
 		others = file_leave(w->fd, key);
@@ -381,6 +401,7 @@ ssize_t on_write(int fd, const void *buf, size_t n)
 	ssize_t ret = -1;
 
 	inflight_begin(fd);
+	inflight_copies(buf, n);
 	if (likely(!anything_staged())) {
 		ret = real.write(fd, buf, n);
 		if (nothing_to_follow(ret, n)) {
@@ -399,6 +420,7 @@ ssize_t on_pwrite(int fd, const void *buf, size_t n, off_t off)
 	if (unlikely(off == CURRENT)) /* an error, and the original's to tell */
 		return real.pwrite(fd, buf, n, off);
 	inflight_begin(fd);
+	inflight_copies(buf, n);
 	if (likely(!anything_staged())) {
 		ret = real.pwrite(fd, buf, n, off);
 		if (nothing_to_follow(ret, n)) {

@@ -13,6 +13,7 @@
 
 #define PATIENCE_MS 10000 /* a write of gigabytes to a slow disk may take that long */
 #define TRUST_MS    2	  /* for which a note is taken at its word */
+#define COPIES_MS   1000  /* a call on a file that never ends is no reason not to stage */
 #define PLACES	    63
 
 /* Places are never given back to the system: whoever looks through them needs no lock. */
@@ -143,20 +144,31 @@ static void barrier_everywhere(void)
 }
 
 /* A thread may have a table of descriptors of its own. */
-static bool is_of(pid_t thread, int fd, struct inode_key key)
+static bool stat_of(pid_t thread, int fd, struct stat *ret)
 {
 	char path[64];
-	struct stat st;
 
 	snprintf(path, sizeof(path), "/proc/self/task/%d/fd/%d", (int)thread, fd);
-	return (stat(path, &st) == 0 || fstat(fd, &st) == 0) && st.st_dev == key.dev &&
-	       st.st_ino == key.ino;
+	return stat(path, ret) == 0 || fstat(fd, ret) == 0;
 }
 
-/* Which argument of a system call is the descriptor of what it changes; -1: none. */
-static int argument_of(long number)
+static bool is_of(pid_t thread, int fd, struct inode_key key)
+{
+	struct stat st;
+
+	return stat_of(thread, fd, &st) && st.st_dev == key.dev && st.st_ino == key.ino;
+}
+
+/* Which argument of a system call is the descriptor of what it reads, or changes; -1: none. */
+static int argument_of(long number, bool reads)
 {
 	switch (number) {
+	case SYS_read:
+	case SYS_readv:
+	case SYS_pread64:
+	case SYS_preadv:
+	case SYS_preadv2:
+		return reads ? 0 : -1;
 	case SYS_write:
 	case SYS_writev:
 	case SYS_pwrite64:
@@ -166,10 +178,10 @@ static int argument_of(long number)
 	case SYS_ftruncate:
 	case SYS_fallocate:
 	case SYS_ioctl:
-		return 0;
+		return reads ? -1 : 0;
 	case SYS_splice:
 	case SYS_copy_file_range:
-		return 2;
+		return reads ? -1 : 2;
 	default:
 		return -1;
 	}
@@ -180,7 +192,7 @@ static int argument_of(long number)
  * cancelled or jumped out of it, or a signal met it on its return. Who sleeps in another system
  * call is not in this one. (If it has not begun yet, it looks again when it is done.)
  */
-static bool is_elsewhere(pid_t thread, int fd)
+static bool is_elsewhere(pid_t thread, int fd, bool reads)
 {
 	char path[64], text[256], *at;
 	ssize_t n = -1;
@@ -199,22 +211,48 @@ static bool is_elsewhere(pid_t thread, int fd)
 	number = strtol(text, &at, 10);
 	if (at == text || number < 0) /* "running", or in a page fault */
 		return false;
-	arg = argument_of(number);
+	arg = argument_of(number, reads);
 	for (int i = 0; i < arg; i++)
 		(void)strtoull(at, &at, 16);
 	return arg < 0 || (int)strtoull(at, NULL, 16) != fd;
 }
 
-static bool is_under_way(const struct inflight *i, struct inode_key key, bool trusted)
+struct wait {
+	struct inode_key key;
+	bool (*meets)(uintptr_t start, uintptr_t end, void *arg);
+	void *arg;
+};
+
+static bool changes(const struct inflight *i, const struct wait *w, bool trusted)
 {
 	const int fd = atomic_load_explicit(&i->fd, memory_order_acquire);
 	const pid_t thread = atomic_load_explicit(&i->thread, memory_order_relaxed);
 
-	return fd != INFLIGHT_NOTHING && is_of(thread, fd, key) &&
-	       (trusted || !is_elsewhere(thread, fd));
+	return fd >= 0 && is_of(thread, fd, w->key) &&
+	       (trusted || !is_elsewhere(thread, fd, false));
 }
 
-bool inflight_wait(struct inode_key key)
+/* What comes from a pipe or a socket may never come. */
+static bool copies(const struct inflight *i, const struct wait *w, bool trusted)
+{
+	int fd = atomic_load_explicit(&i->fd, memory_order_acquire);
+	const uintptr_t start = atomic_load_explicit(&i->start, memory_order_relaxed);
+	const uintptr_t end = atomic_load_explicit(&i->end, memory_order_relaxed);
+	const pid_t thread = atomic_load_explicit(&i->thread, memory_order_relaxed);
+	const bool reads = fd < 0;
+	struct stat st;
+
+	if (fd == INFLIGHT_NOTHING || end == 0 || !w->meets(start, end, w->arg))
+		return false;
+	if (reads)
+		fd = INFLIGHT_READS(fd);
+	return stat_of(thread, fd, &st) && (S_ISREG(st.st_mode) || S_ISBLK(st.st_mode)) &&
+	       (trusted || !is_elsewhere(thread, fd, reads));
+}
+
+static bool wait_while(bool (*lasts)(const struct inflight *, const struct wait *,
+				     bool trusted),
+		       const struct wait *w, uint64_t most_ms)
 {
 	const uint64_t began = now_us();
 	uint64_t waited = 0;
@@ -224,13 +262,23 @@ bool inflight_wait(struct inode_key key)
 		for (size_t n = 0; n < PLACES; n++) {
 			const struct inflight *i = &c->place[n].note;
 
-			while (i != inflight_mine &&
-			       is_under_way(i, key, waited < TRUST_MS * 1000)) {
-				if (waited >= PATIENCE_MS * 1000)
+			while (i != inflight_mine && lasts(i, w, waited < TRUST_MS * 1000)) {
+				if (waited >= most_ms * 1000)
 					return false;
 				pause_us(waited < TRUST_MS * 1000 ? 50 : 1000);
 				waited = now_us() - began;
 			}
 		}
 	return true;
+}
+
+bool inflight_wait(struct inode_key key)
+{
+	return wait_while(changes, &(struct wait){ .key = key }, PATIENCE_MS);
+}
+
+void inflight_wait_for_copies(bool (*meets)(uintptr_t start, uintptr_t end, void *arg),
+			      void *arg)
+{
+	(void)wait_while(copies, &(struct wait){ .meets = meets, .arg = arg }, COPIES_MS);
 }

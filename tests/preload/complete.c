@@ -215,7 +215,136 @@ static void reads__end_where_the_file_does(void **state)
 	close(pipe_fd[1]);
 }
 
+/* Two at the same position, or at the end of the same file, do not come into each other. */
+#define RECORDS 20
+
+static unsigned char record[2][TOTAL];
+
+static void *write_records(void *arg)
+{
+	const struct iovec v[2] = { iov(arg, BEFORE), iov(buffer + BEFORE, STAGED) };
+	const uint64_t until = now_ms() + MS;
+
+	while (now_ms() < until && file_size("target") < 1000 * TOTAL)
+		assert_int_equal(writev(target, v, 2), TOTAL);
+	return NULL;
+}
+
+static void must_be_records(const unsigned char *file, size_t size)
+{
+	assert_int_equal(size % TOTAL, 0);
+	for (; size; size -= TOTAL, file += TOTAL) {
+		assert_true(!memcmp(file, record[0], BEFORE) ||
+			    !memcmp(file, record[1], BEFORE));
+		assert_memory_equal(file + BEFORE, buffer + BEFORE, STAGED);
+	}
+}
+
+static void records_are_whole(int flags)
+{
+	pthread_t thread[3];
+	unsigned char *file;
+	size_t size;
+
+	begin();
+	close(target);
+	target = open_file("target", O_RDWR | O_TRUNC | flags);
+	fill(record[0], TOTAL, 0, OTHER);
+	fill(record[1], TOTAL, 0, NEWER);
+	fill(buffer, TOTAL, 0, NEW);
+	assert_int_equal(pthread_create(&thread[0], NULL, exchange, NULL), 0);
+	for (int i = 1; i < 3; i++)
+		assert_int_equal(pthread_create(&thread[i], NULL, write_records, record[i - 1]),
+				 0);
+	for (int i = 2; i >= 0; i--) {
+		stop = i == 0;
+		pthread_join(thread[i], NULL);
+	}
+	size = file_size("target");
+	file = mmap(NULL, size, PROT_READ, MAP_PRIVATE, target, 0);
+	assert_true(file != MAP_FAILED);
+	must_be_records(file, size);
+}
+
+static void writes_at_one_position__are_whole(void **state)
+{
+	(void)state;
+	records_are_whole(0);
+}
+
+static void writes_at_the_end__are_whole(void **state)
+{
+	(void)state;
+	records_are_whole(O_APPEND);
+}
+
+/* Into memory of its own, and what all share behind that. */
+static void *read_records(void *arg)
+{
+	const struct iovec v[2] = { iov(arg, BEFORE), iov(buffer + BEFORE, STAGED) };
+	const uint64_t until = now_ms() + MS;
+	ssize_t n;
+
+	while (now_ms() < until) {
+		n = readv(target, v, 2);
+		if (n == 0)
+			lseek(target, 0, SEEK_SET);
+		else
+			assert_int_equal(n, TOTAL);
+		if (n)
+			assert_memory_equal(arg, record[0], BEFORE);
+	}
+	return NULL;
+}
+
+static void reads_at_one_position__are_whole(void **state)
+{
+	static unsigned char got[2][BEFORE];
+	pthread_t thread[3];
+
+	(void)state;
+	begin();
+	memset(record[0], OLD, BEFORE);
+	for (unsigned i = 0; i < RECORDS; i++)
+		assert_int_equal(write(target, record[0], TOTAL), TOTAL);
+	assert_int_equal(pthread_create(&thread[0], NULL, exchange, NULL), 0);
+	for (int i = 1; i < 3; i++)
+		assert_int_equal(pthread_create(&thread[i], NULL, read_records, got[i - 1]), 0);
+	for (int i = 2; i >= 0; i--) {
+		stop = i == 0;
+		pthread_join(thread[i], NULL);
+	}
+}
+
 static int ends[2];
+
+static void *read_pipe(void *arg)
+{
+	(void)arg;
+	assert_int_equal(read(ends[0], buffer + BEFORE, STAGED), 3);
+	return NULL;
+}
+
+/* What may never come is not waited for. */
+static void read_of_an_empty_pipe__delays_no_registration(void **state)
+{
+	struct io_uring ring;
+	pthread_t thread;
+	uint64_t began;
+
+	(void)state;
+	begin();
+	assert_int_equal(pipe(ends), 0);
+	assert_int_equal(pthread_create(&thread, NULL, read_pipe, NULL), 0);
+	ring_init(&ring);
+	usleep(50000);
+	began = now_ms();
+	must_stage(register_one(&ring, buffer + BEFORE, STAGED));
+	assert_in_range(now_ms() - began, 0, 900);
+	assert_int_equal(write(ends[1], "abc", 3), 3);
+	pthread_join(thread, NULL);
+	assert_memory_equal(buffer + BEFORE, "abc", 3);
+}
 
 static void *look_what_comes(void *arg)
 {
@@ -284,12 +413,18 @@ static void writes__end_at_the_limit_without_its_signal(void **state)
 
 int main(int argc, char **argv)
 {
-	static const struct test cases[] = { TEST(reads__are_complete),
-					     TEST(writes__are_complete),
-					     TEST(reads__end_where_the_file_does),
-					     TEST(writes_to_a_pipe__are_complete),
-					     TEST(writes__end_at_the_limit_without_its_signal),
-					     { 0 } };
+	static const struct test cases[] = {
+		TEST(reads__are_complete),
+		TEST(writes__are_complete),
+		TEST(reads__end_where_the_file_does),
+		TEST(writes_at_one_position__are_whole),
+		TEST(writes_at_the_end__are_whole),
+		TEST(reads_at_one_position__are_whole),
+		TEST(read_of_an_empty_pipe__delays_no_registration),
+		TEST(writes_to_a_pipe__are_complete),
+		TEST(writes__end_at_the_limit_without_its_signal),
+		{ 0 }
+	};
 
 	return test_main(argc, argv, cases, NULL);
 }
