@@ -17,18 +17,6 @@
 #include "lib/sync.h"
 #include "lib/turn.h"
 
-bool file_exchange_between(unsigned before)
-{
-	struct space_guard g;
-
-	if (!file_exchange_since(before))
-		return false;
-	if (!space_lock(&g))
-		return false;
-	space_unlock(&g);
-	return true;
-}
-
 /* A list that cannot be read may itself be there. */
 bool file_meets_exchange(const struct touch *buffers)
 {
@@ -102,7 +90,7 @@ bool file_cut_short(const struct cut *c, ssize_t ret, struct iovec *ret_rest)
 	int saved = errno;
 	bool cut;
 
-	if (!file_exchange_since(c->before) || ret <= 0)
+	if (!space_exchange_since(c->before) || ret <= 0)
 		return false;
 	cut = rest_of(&c->buffers, (size_t)ret, ret_rest) && goes_on(c->fd, c->at, c->writes);
 	errno = saved;

@@ -82,20 +82,8 @@ int file_reader(int fd, struct inode_key key);
  * staged it: the staging saw none of that, all, or a part. Memory gets all of it. */
 void file_look_again(int fd, uint64_t off, uint64_t end);
 
-/* Before a call, for what follows. */
-static inline unsigned file_exchanges(void)
-{
-	return atomic_load_explicit(&space.swaps, memory_order_relaxed);
-}
-
-/* Was there an exchange since, or is there one still? */
-static inline bool file_exchange_since(unsigned before)
-{
-	return unlikely(before & 1) || unlikely(file_exchanges() != before);
-}
-
 /* Whether there is an exchange that these buffers would meet, and that can be waited for: by
- * file_exchange_between(). */
+ * space_exchange_between(). */
 bool file_meets_exchange(const struct touch *buffers);
 
 static inline bool file_exchange_now(unsigned now, const struct touch *buffers)
@@ -103,14 +91,7 @@ static inline bool file_exchange_now(unsigned now, const struct touch *buffers)
 	return unlikely(now & 1) && file_meets_exchange(buffers);
 }
 
-/*
- * A call that copies from or to a range behind the curtain: where userfaultfd serves faults of
- * user mode only, the kernel answers EFAULT then, or moves what comes before the range. Did an
- * exchange come between? Then it is over when this returns, and the call is to be made again.
- */
-bool file_exchange_between(unsigned before);
-
-/* Such a call, which has moved something. */
+/* A call that an exchange came into, and that has moved something. */
 struct cut {
 	int fd;
 	struct touch buffers;

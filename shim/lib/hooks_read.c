@@ -46,12 +46,12 @@ static bool begin(const struct reading *r, unsigned *ret_before)
 			inflight_copies(r->iov->iov_base, r->iov->iov_len);
 		else if (noted)
 			inflight_copies(NULL, SIZE_MAX);
-		*ret_before = file_exchanges();
+		*ret_before = space_exchanges();
 		if (!file_exchange_now(*ret_before, &buffers))
 			return noted;
 		if (noted)
 			inflight_end();
-		(void)file_exchange_between(*ret_before);
+		(void)space_exchange_between(*ret_before);
 	}
 }
 
@@ -67,7 +67,7 @@ static ssize_t read_once(const struct reading *r, unsigned *ret_before)
 		ret = read_file(r);
 		if (noted)
 			inflight_end();
-	} while (unlikely(ret < 0 && errno == EFAULT) && file_exchange_between(*ret_before));
+	} while (unlikely(ret < 0 && errno == EFAULT) && space_exchange_between(*ret_before));
 	return ret;
 }
 
@@ -90,7 +90,7 @@ static __attribute__((noinline)) ssize_t read_rest(const struct reading *r, ssiz
 			&(struct reading){ r->fd, &rest, 1, c.at, r->how, .vector2 = true },
 			&again);
 		done += MAX(n, (ssize_t)0);
-	} while (n == (ssize_t)rest.iov_len || (n > 0 && file_exchange_since(again)));
+	} while (n == (ssize_t)rest.iov_len || (n > 0 && space_exchange_since(again)));
 	errno = saved;
 	return done;
 }
@@ -101,7 +101,7 @@ static ssize_t read_whole(const struct reading *r)
 	unsigned before;
 	const ssize_t ret = read_once(r, &before);
 
-	return file_exchange_since(before) ? read_rest(r, ret, before) : ret;
+	return space_exchange_since(before) ? read_rest(r, ret, before) : ret;
 }
 
 /* What memory has of what is about to be read at `off` goes to the file. */

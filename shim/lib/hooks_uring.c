@@ -14,7 +14,7 @@
 
 int on_io_uring_register_buffers(struct io_uring *ring, const struct iovec *iov, unsigned n)
 {
-	unsigned tries = 0;
+	struct pin_tries tries = pin_begin();
 	int ret;
 
 	do {
@@ -26,7 +26,7 @@ int on_io_uring_register_buffers(struct io_uring *ring, const struct iovec *iov,
 int on_io_uring_register_buffers_tags(struct io_uring *ring, const struct iovec *iov,
 				      const __u64 *tags, unsigned n)
 {
-	unsigned tries = 0;
+	struct pin_tries tries = pin_begin();
 	int ret;
 
 	do {
@@ -53,7 +53,8 @@ int on_io_uring_register_buffers_update_tag(struct io_uring *ring, unsigned off,
 					    unsigned n)
 {
 	static const char call[] = "io_uring_register_buffers_update_tag";
-	unsigned done = 0, tries = 0;
+	struct pin_tries tries = pin_begin();
+	unsigned done = 0;
 	int ret;
 
 	for (;;) {
@@ -61,9 +62,9 @@ int on_io_uring_register_buffers_update_tag(struct io_uring *ring, unsigned off,
 			ring, off + done, iov + done, tags ? tags + done : NULL, n - done);
 		if (ret > 0) {
 			done += (unsigned)ret;
-			if (!tries)
+			if (!tries.staged)
 				sites_pin_is_fine();
-			tries = 0;
+			tries = pin_begin();
 			if (done >= n)
 				return (int)done;
 			continue;
@@ -81,7 +82,8 @@ static int update_by_number(native_register *native, unsigned fd, unsigned opcod
 {
 	static const char call[] = "io_uring_register";
 	struct io_uring_rsrc_update2 u;
-	unsigned done = 0, tries = 0;
+	struct pin_tries tries = pin_begin();
+	unsigned done = 0;
 
 	if (n != sizeof(u) || !pin_copy_in(&u, arg, sizeof(u)))
 		return ret;
@@ -92,9 +94,9 @@ static int update_by_number(native_register *native, unsigned fd, unsigned opcod
 			u.data += (unsigned)ret * sizeof(struct iovec);
 			u.tags += u.tags ? (unsigned)ret * sizeof(__u64) : 0;
 			u.nr -= MIN((unsigned)ret, u.nr);
-			if (!tries)
+			if (!tries.staged)
 				sites_pin_is_fine();
-			tries = 0;
+			tries = pin_begin();
 			if (u.nr == 0)
 				return (int)done;
 		} else if (!pin_again(call, (const struct iovec *)(uintptr_t)u.data, u.nr, ret,
@@ -108,11 +110,15 @@ static int update_by_number(native_register *native, unsigned fd, unsigned opcod
 static int register_by_number(native_register *native, unsigned fd, unsigned opcode,
 			      const void *arg, unsigned n)
 {
-	int ret = native(fd, opcode, arg, n);
+	struct pin_tries tries = pin_begin();
 	struct io_uring_rsrc_register r;
 	const struct iovec *iov = arg;
-	unsigned count = n, tries = 0;
+	unsigned count = n;
+	int ret;
 
+	do {
+		ret = native(fd, opcode, arg, n);
+	} while (unlikely(ret < 0) && pin_met_exchange(ret, &tries));
 	if (likely(!enabled))
 		return ret;
 	switch (opcode & ~IORING_REGISTER_USE_REGISTERED_RING) {

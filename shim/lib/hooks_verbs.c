@@ -106,7 +106,7 @@ static struct ibv_mr *register_outermost(native_register *native, const struct r
 	const struct pin_access access = { r->access, r->iova, false };
 	const int before = errno;
 	const char token = 0;
-	unsigned tries = 0;
+	struct pin_tries tries;
 	struct ibv_mr *mr;
 
 	if (writes && !kernel_judges() &&
@@ -116,13 +116,18 @@ static struct ibv_mr *register_outermost(native_register *native, const struct r
 	}
 	if (!writes)
 		hold(&r->range, &token);
-	mr = native(r);
+	tries = pin_begin();
+	do {
+		mr = native(r);
+	} while (!mr && !writes && pin_met_exchange(-errno, &tries));
 	if (!writes && mr)
 		pass_on(&token, mr, r->pd->context);
 	else if (!writes)
 		drop(&token);
 	if (mr)
 		sites_pin_is_fine();
+	if (mr && tries.met)
+		errno = before;
 	if (mr || !may_offend(r->access, errno))
 		return mr;
 	while (!mr && pin_again_mr(r->call, &access, &r->range, -errno, &tries))

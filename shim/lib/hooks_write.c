@@ -301,11 +301,11 @@ static bool enter(const struct writing *w, struct inode_key *ret_key, unsigned *
 			inflight_copies(w->iov->iov_base, w->iov->iov_len);
 		else
 			inflight_copies(NULL, SIZE_MAX);
-		*ret_before = file_exchanges();
+		*ret_before = space_exchanges();
 		if (!file_exchange_now(*ret_before, &buffers))
 			return true;
 		inflight_end();
-		(void)file_exchange_between(*ret_before);
+		(void)space_exchange_between(*ret_before);
 	}
 	return false;
 }
@@ -321,12 +321,12 @@ static ssize_t write_once(const struct writing *w, unsigned *ret_before)
 
 	do {
 		errno = saved;
-		*ret_before = file_exchanges();
+		*ret_before = space_exchanges();
 		if (!enter(w, &key, ret_before))
 			return write_staged(w, key);
 		ret = write_to_file(w);
 		others = file_leave(w->fd, key);
-	} while (unlikely(ret < 0 && errno == EFAULT) && file_exchange_between(*ret_before));
+	} while (unlikely(ret < 0 && errno == EFAULT) && space_exchange_between(*ret_before));
 	if (unlikely(others))
 		after_write(w, ret);
 	return ret;
@@ -360,7 +360,7 @@ static ssize_t write_rest(const struct writing *w, ssize_t done, unsigned before
 			&(struct writing){ w->fd, &rest, 1, c.at, w->how, .vector2 = true },
 			&again);
 		done += MAX(n, (ssize_t)0);
-	} while (n == (ssize_t)rest.iov_len || (n > 0 && file_exchange_since(again)));
+	} while (n == (ssize_t)rest.iov_len || (n > 0 && space_exchange_since(again)));
 	errno = saved;
 	return done;
 }
@@ -370,7 +370,7 @@ static ssize_t write_anywhere(const struct writing *w)
 	unsigned before;
 	const ssize_t ret = write_once(w, &before);
 
-	return file_exchange_since(before) ? write_rest(w, ret, before) : ret;
+	return space_exchange_since(before) ? write_rest(w, ret, before) : ret;
 }
 
 /* Begun, and with something staged. `done`: what the call has returned, or -1: not made, or to
@@ -385,7 +385,7 @@ static __attribute__((noinline)) ssize_t write_single(int fd, const void *buf, s
 		return write_anywhere(&w);
 	if (file_leave(fd, SYNC_NOT_ASKED))
 		after_write(&w, done);
-	return file_exchange_since(before) ? write_rest(&w, done, before) : done;
+	return space_exchange_since(before) ? write_rest(&w, done, before) : done;
 }
 
 /* Nothing was staged when the call began: is that all there is to say? */
@@ -397,7 +397,7 @@ static inline bool nothing_to_follow(ssize_t ret, size_t n)
 
 ssize_t on_write(int fd, const void *buf, size_t n)
 {
-	const unsigned before = file_exchanges();
+	const unsigned before = space_exchanges();
 	ssize_t ret = -1;
 
 	inflight_begin(fd);
@@ -414,7 +414,7 @@ ssize_t on_write(int fd, const void *buf, size_t n)
 
 ssize_t on_pwrite(int fd, const void *buf, size_t n, off_t off)
 {
-	const unsigned before = file_exchanges();
+	const unsigned before = space_exchanges();
 	ssize_t ret = -1;
 
 	if (unlikely(off == CURRENT)) /* an error, and the original's to tell */

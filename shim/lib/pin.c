@@ -23,7 +23,8 @@
 #define SCAN_BUFFER (64UL * 1024)
 #define IOV_MOST    16384 /* IORING_MAX_REG_BUFFERS */
 #define PIECES_MOST 131072
-#define TRIES_MOST  8
+#define TRIES_MOST  32
+#define MET_MOST    100
 
 /* A stretch of one mapping that the request covers. */
 struct piece {
@@ -428,34 +429,59 @@ static void say_still_refused(const char *call, int err)
 	say(EV_REFUSE, &ctx, NULL, REASON_STILL_REFUSED, 0);
 }
 
+bool pin_met_exchange(int err, struct pin_tries *t)
+{
+	if (err != -EFAULT || !enabled || t->met >= MET_MOST ||
+	    !space_exchange_between(t->exchanges))
+		return false;
+	t->met++;
+	t->exchanges = space_exchanges();
+	return true;
+}
+
+/* Whether there is something to be staged, or, the first time, to be looked at. */
+static bool is_to_be_staged(const struct iovec *iov, size_t n, int err,
+			    const struct pin_tries *t)
+{
+	if (t->staged == 0 && !space_exchange_since(t->exchanges))
+		return true;
+	return err == -EFAULT && t->staged < TRIES_MOST && any_shows_file(iov, n);
+}
+
 static bool again(const char *call, const struct pin_access *access, const struct iovec *iov,
-		  size_t n, int err, unsigned tries)
+		  size_t n, int err, struct pin_tries *t)
 {
 	const int saved = errno;
-	bool yes = tries == 0;
+	bool yes = false, stage;
 	int verdict;
 
 	if (err >= 0)
 		return false;
-	if (tries)
-		yes = err == -EFAULT && tries < TRIES_MOST && any_shows_file(iov, n);
-	if (yes)
+	stage = is_to_be_staged(iov, n, err, t);
+	if (!stage && pin_met_exchange(err, t)) {
+		errno = saved;
+		return true;
+	}
+	if (stage || t->staged == 0)
 		yes = attempt(call, access, iov, n, err, &verdict);
 	else
 		say_still_refused(call, err);
+	t->staged++;
+	t->exchanges = space_exchanges();
 	errno = saved;
 	return yes;
 }
 
-bool pin_again(const char *call, const struct iovec *iov, size_t n, int err, unsigned *tries)
+bool pin_again(const char *call, const struct iovec *iov, size_t n, int err,
+	       struct pin_tries *tries)
 {
-	return (*tries || pin_refused(err)) && again(call, NULL, iov, n, err, (*tries)++);
+	return (tries->staged || pin_refused(err)) && again(call, NULL, iov, n, err, tries);
 }
 
 bool pin_again_mr(const char *call, const struct pin_access *access, const struct iovec *range,
-		  int err, unsigned *tries)
+		  int err, struct pin_tries *tries)
 {
-	return again(call, access, range, 1, err, (*tries)++);
+	return again(call, access, range, 1, err, tries);
 }
 
 int pin_beforehand(const char *call, const struct pin_access *access, const struct iovec *range)

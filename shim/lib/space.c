@@ -205,6 +205,18 @@ void space_unlock(struct space_guard *g)
 	pthread_sigmask(SIG_SETMASK, &g->mask, NULL);
 }
 
+bool space_exchange_between(unsigned before)
+{
+	struct space_guard g;
+
+	if (!space_exchange_since(before))
+		return false;
+	if (!space_lock(&g))
+		return false;
+	space_unlock(&g);
+	return true;
+}
+
 static struct space_guard fork_guard;
 static bool fork_locked;
 

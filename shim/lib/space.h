@@ -85,6 +85,25 @@ void space_unlock(struct space_guard *g);
 /* Whether this thread holds the lock. */
 bool space_inside(void);
 
+/* Before a call that copies from or to memory of the program, for what follows. */
+static inline unsigned space_exchanges(void)
+{
+	return atomic_load_explicit(&space.swaps, memory_order_relaxed);
+}
+
+/* Was there an exchange since, or is there one still? */
+static inline bool space_exchange_since(unsigned before)
+{
+	return unlikely(before & 1) || unlikely(space_exchanges() != before);
+}
+
+/*
+ * Of a call that the kernel answered with EFAULT: where userfaultfd serves faults of user mode
+ * only, it says so of memory behind a curtain, too. Did an exchange come between? Then it is
+ * over when this returns, and the call is to be made again.
+ */
+bool space_exchange_between(unsigned before);
+
 /* For a thread that works for the one that holds the lock and waits: what an allocator unmaps
  * while such a thread begins or ends must not wait for the lock. */
 void space_join(void);

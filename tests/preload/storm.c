@@ -214,9 +214,60 @@ static void threads__lose_no_store(void **state)
 	close(fd);
 }
 
+static void *releaser(void *arg)
+{
+	while (!stop)
+		(void)pinstage_release(range, SIZE);
+	return arg;
+}
+
+static void *registrant(void *arg)
+{
+	struct io_uring ring;
+	int ret;
+
+	ring_init(&ring);
+	while (!stop) {
+		ret = register_one(&ring, range, SIZE);
+		if (ret < 0)
+			wrong("a registration", 0, 0, (unsigned long)-ret);
+		else
+			io_uring_unregister_buffers(&ring);
+		atomic_fetch_add(&adds, 1);
+	}
+	io_uring_queue_exit(&ring);
+	return arg;
+}
+
+/* However often it was given back between being staged and being pinned, or is just then. */
+static void threads__register_what_others_release(void **state)
+{
+	static void *(*const role[])(void *) = { registrant, registrant, registrant,
+						 registrant, releaser,	 releaser };
+	pthread_t thread[ARRAY_SIZE(role)];
+
+	(void)state;
+	make_sparse("data", SIZE);
+	range = map_file("data", SIZE);
+	if (!with_shim())
+		return;
+	for (size_t i = 0; i < ARRAY_SIZE(role); i++)
+		assert_int_equal(pthread_create(&thread[i], NULL, role[i], NULL), 0);
+	usleep(SECONDS * 1000000);
+	stop = true;
+	for (size_t i = 0; i < ARRAY_SIZE(role); i++)
+		pthread_join(thread[i], NULL);
+	if (errors)
+		fail_test("%lu errors in %lu registrations; the first: %s\n", errors, adds,
+			  first_error);
+	assert_true(adds > 0);
+}
+
 int main(int argc, char **argv)
 {
-	static const struct test cases[] = { TEST(threads__lose_no_store), { 0 } };
+	static const struct test cases[] = { TEST(threads__lose_no_store),
+					     TEST(threads__register_what_others_release),
+					     { 0 } };
 
 	return test_main(argc, argv, cases, NULL);
 }
