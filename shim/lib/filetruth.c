@@ -17,6 +17,37 @@
 #include "lib/sync.h"
 #include "lib/turn.h"
 
+bool file_copy_in(void *dst, const void *src, size_t n)
+{
+	unsigned before;
+	bool got;
+
+	do {
+		before = space_exchanges();
+		got = pin_copy_in(dst, src, n);
+	} while (!got && space_exchange_between(before));
+	return got;
+}
+
+static bool copy_out(void *dst, const void *src, size_t n)
+{
+	const struct iovec from = { (void *)(uintptr_t)src, n }, to = { dst, n };
+
+	return process_vm_writev(getpid(), &from, 1, &to, 1, 0) == (ssize_t)n;
+}
+
+bool file_copy_out(void *dst, const void *src, size_t n)
+{
+	unsigned before;
+	bool put;
+
+	do {
+		before = space_exchanges();
+		put = copy_out(dst, src, n);
+	} while (!put && space_exchange_between(before));
+	return put;
+}
+
 /* A list that cannot be read may itself be there. */
 bool file_meets_exchange(const struct touch *buffers)
 {
@@ -46,7 +77,7 @@ static bool rest_of(const struct touch *buffers, size_t done, struct iovec *ret)
 	for (int i = 0; i < buffers->n && done < most; i++, before += v.iov_len) {
 		if (buffers->ours)
 			v = buffers->iov[i];
-		else if (!pin_copy_in(&v, buffers->iov + i, sizeof(v)))
+		else if (!file_copy_in(&v, buffers->iov + i, sizeof(v)))
 			return false;
 		if (done - before >= v.iov_len)
 			continue;

@@ -48,6 +48,10 @@ static inline bool file_leave(int fd, struct inode_key key)
 	return others;
 }
 
+/* From and to memory of the program, which may be behind a curtain. False: it is bad. */
+bool file_copy_in(void *dst, const void *src, size_t n);
+bool file_copy_out(void *dst, const void *src, size_t n);
+
 /* Carries to the file what memory has of [off, off + n), if fd is one of a staged file. */
 void file_before_read(int fd, size_t n, off_t off);
 

@@ -24,11 +24,36 @@
 #define CHUNK	  (1UL << 20)
 #define PIPE_PART (64UL * 1024)
 
+/* A position that the program keeps in a file's mapping. The kernel would find a curtain there
+ * when it has moved everything, and call that a failure: so it gets one of ours. */
+struct own_position {
+	off_t at, *program;
+	bool ours;
+};
+
+static off_t *position_begin(struct own_position *p, off_t *off)
+{
+	const int saved = errno;
+
+	p->program = off;
+	p->ours = off && space_concerned((uintptr_t)off, sizeof(*off)) &&
+		  file_copy_in(&p->at, off, sizeof(*off));
+	errno = saved;
+	return p->ours ? &p->at : off;
+}
+
+static ssize_t position_end(const struct own_position *p, ssize_t ret)
+{
+	if (p->ours && ret > 0 && !file_copy_out(p->program, &p->at, sizeof(p->at)))
+		return -1; /* with the kernel's errno */
+	return ret;
+}
+
 /* The position that such a pointer means; false if it cannot be read: the kernel's to say. */
 static bool position(const off_t *off, off_t *ret)
 {
 	*ret = CURRENT;
-	return !off || (pin_copy_in(ret, off, sizeof(*off)) && *ret >= 0);
+	return !off || (file_copy_in(ret, off, sizeof(*off)) && *ret >= 0);
 }
 
 static void before_source(int fd, const off_t *off, size_t n)
@@ -152,8 +177,8 @@ static bool overlaps(int in, off_t a, int out, off_t b, size_t len)
 	       x.st_ino == y.st_ino && a < b + (off_t)len && b < a + (off_t)len;
 }
 
-ssize_t on_copy_file_range(int in, off_t *in_off, int out, off_t *out_off, size_t len,
-			   unsigned int flags)
+static ssize_t copy_range(int in, off_t *in_off, int out, off_t *out_off, size_t len,
+			  unsigned int flags)
 {
 	struct inode_key key;
 	off_t a, b;
@@ -179,8 +204,20 @@ ssize_t on_copy_file_range(int in, off_t *in_off, int out, off_t *out_off, size_
 	return through_buffer(in, in_off, out, out_off, len);
 }
 
+ssize_t on_copy_file_range(int in, off_t *in_off, int out, off_t *out_off, size_t len,
+			   unsigned int flags)
+{
+	struct own_position a, b;
+	ssize_t ret;
+
+	in_off = position_begin(&a, in_off);
+	out_off = position_begin(&b, out_off);
+	ret = position_end(&a, copy_range(in, in_off, out, out_off, len, flags));
+	return position_end(&b, ret);
+}
+
 /* A source without positions is refused by the kernel, or is none that can be read ahead of. */
-ssize_t on_sendfile(int out, int in, off_t *off, size_t n)
+static ssize_t send_file(int out, int in, off_t *off, size_t n)
 {
 	struct inode_key key;
 	off_t at;
@@ -193,6 +230,14 @@ ssize_t on_sendfile(int out, int in, off_t *off, size_t n)
 	    real.sendfile(out, in, off, 0) < 0)
 		return copied_anyway(out, NULL, real.sendfile(out, in, off, n));
 	return through_buffer(in, off, out, NULL, MIN(n, (size_t)INT_MAX & ~(size_t)4095));
+}
+
+ssize_t on_sendfile(int out, int in, off_t *off, size_t n)
+{
+	struct own_position p;
+
+	off = position_begin(&p, off);
+	return position_end(&p, send_file(out, in, off, n));
 }
 
 struct pipe_copy {
@@ -384,8 +429,8 @@ static ssize_t splice_to_file(int in, loff_t *in_off, int out, off_t *out_off, s
 	return ret;
 }
 
-ssize_t on_splice(int in, off_t *in_off, int out, off_t *out_off, size_t len,
-		  unsigned int flags)
+static ssize_t splice_any(int in, off_t *in_off, int out, off_t *out_off, size_t len,
+			  unsigned int flags)
 {
 	/* Who does not wait for data anyway is not asked what the target is: an fstat(). */
 	if (flags & SPLICE_F_NONBLOCK || is_regular(out))
@@ -393,4 +438,16 @@ ssize_t on_splice(int in, off_t *in_off, int out, off_t *out_off, size_t len,
 	if (unlikely(anything_staged()))
 		before_source(in, in_off, len);
 	return real.splice(in, in_off, out, out_off, len, flags);
+}
+
+ssize_t on_splice(int in, off_t *in_off, int out, off_t *out_off, size_t len,
+		  unsigned int flags)
+{
+	struct own_position a, b;
+	ssize_t ret;
+
+	in_off = position_begin(&a, in_off);
+	out_off = position_begin(&b, out_off);
+	ret = position_end(&a, splice_any(in, in_off, out, out_off, len, flags));
+	return position_end(&b, ret);
 }

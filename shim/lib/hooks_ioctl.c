@@ -86,7 +86,7 @@ static int exchange_contents(int fd, unsigned long request, void *arg)
 	bool others;
 	int ret;
 
-	if (!pin_copy_in(&r, arg, sizeof(r)) || !on_xfs(fd))
+	if (!file_copy_in(&r, arg, sizeof(r)) || !on_xfs(fd))
 		return real.ioctl(fd, request, arg);
 	if ((unlikely(anything_staged()) && sync_fd_staged(r.file1, &key)) ||
 	    !file_enter(fd, &key)) {
@@ -116,11 +116,11 @@ static void before_dedupe(int fd, const struct file_dedupe_range *arg)
 	struct file_dedupe_range r;
 	unsigned i, n;
 
-	if (!pin_copy_in(&r, arg, sizeof(r)))
+	if (!file_copy_in(&r, arg, sizeof(r)))
 		return;
 	n = MIN(r.dest_count, (unsigned)(page_size() / sizeof(to)));
 	before_compared(fd, r.src_offset, r.src_length);
-	for (i = 0; i < n && pin_copy_in(&to, &arg->info[i], sizeof(to)); i++)
+	for (i = 0; i < n && file_copy_in(&to, &arg->info[i], sizeof(to)); i++)
 		before_compared((int)to.dest_fd, to.dest_offset, r.src_length);
 }
 
@@ -163,7 +163,7 @@ static int zero_by_ioctl(int fd, unsigned long request, void *arg)
 	int saved = errno;
 	off_t off;
 
-	if (pin_copy_in(&r, arg, sizeof(r)) && range_of(fd, &r, &off)) {
+	if (file_copy_in(&r, arg, sizeof(r)) && range_of(fd, &r, &off)) {
 		errno = saved;
 		return on_fallocate(fd, how | FALLOC_FL_KEEP_SIZE, off, r.len);
 	}
@@ -183,8 +183,8 @@ int on_ioctl(int fd, unsigned long request, void *arg)
 	case FICLONE:
 		return clone_file(fd, request, arg, (int)(intptr_t)arg, &range);
 	case FICLONERANGE:
-		if (pin_copy_in(&range, arg, sizeof(range)))
-			return clone_file(fd, request, arg, (int)range.src_fd, &range);
+		if (file_copy_in(&range, arg, sizeof(range)))
+			return clone_file(fd, request, &range, (int)range.src_fd, &range);
 		break;
 	case EXCHANGE_RANGE:
 	case COMMIT_RANGE:

@@ -9,6 +9,7 @@
 #include <pthread.h>
 #include <stdatomic.h>
 #include <sys/resource.h>
+#include <sys/sendfile.h>
 #include <sys/uio.h>
 
 #include <pinstage.h>
@@ -379,6 +380,41 @@ static void writes_to_a_pipe__are_complete(void **state)
 	pthread_join(thread[1], NULL);
 }
 
+/* Of the call's own: in the range, too, where a curtain may come between its two looks at it.
+ */
+static void positions_in_the_range__are_used(void **state)
+{
+	const uint64_t until = now_ms() + 2 * MS;
+	off_t *in, *out;
+	pthread_t thread;
+
+	(void)state;
+	begin();
+	in = (off_t *)(buffer + BEFORE);
+	out = (off_t *)(buffer + BEFORE + STAGED / 2);
+	assert_int_equal(pipe(ends), 0);
+	assert_int_equal(pthread_create(&thread, NULL, exchange, NULL), 0);
+	while (now_ms() < until) {
+		*in = 100;
+		lseek(target, 0, SEEK_SET);
+		assert_int_equal(sendfile(target, source, in, 1000), 1000);
+		assert_int_equal(*in, 1100);
+		*out = 5000;
+		assert_int_equal(copy_file_range(source, in, target, out, 2000, 0), 2000);
+		assert_int_equal(*in, 3100);
+		assert_int_equal(*out, 7000);
+		assert_int_equal(splice(source, in, ends[1], NULL, 500, 0), 500);
+		assert_int_equal(splice(ends[0], NULL, target, out, 500, 0), 500);
+		assert_int_equal(*in, 3600);
+		assert_int_equal(*out, 7500);
+		assert_int_equal(pread(target, there, TOTAL, 0), TOTAL);
+		assert_content(there, 1000, 100, DEVICE);
+		assert_content(there + 5000, 2500, 1100, DEVICE);
+	}
+	stop = true;
+	pthread_join(thread, NULL);
+}
+
 static atomic_uint signals;
 
 static void on_limit(int sig)
@@ -421,6 +457,7 @@ int main(int argc, char **argv)
 		TEST(writes_at_the_end__are_whole),
 		TEST(reads_at_one_position__are_whole),
 		TEST(read_of_an_empty_pipe__delays_no_registration),
+		TEST(positions_in_the_range__are_used),
 		TEST(writes_to_a_pipe__are_complete),
 		TEST(writes__end_at_the_limit_without_its_signal),
 		{ 0 }
