@@ -51,6 +51,7 @@ bool file_copy_out(void *dst, const void *src, size_t n)
 /* A list that cannot be read may itself be there. */
 bool file_meets_exchange(const struct touch *buffers)
 {
+	const int saved = errno;
 	bool meets = false;
 	struct iovec v;
 
@@ -60,10 +61,10 @@ bool file_meets_exchange(const struct touch *buffers)
 		if (buffers->ours)
 			v = buffers->iov[i];
 		else if (!pin_copy_in(&v, buffers->iov + i, sizeof(v)))
-			return exchange_cuts((uintptr_t)buffers->iov,
-					     (uintptr_t)(buffers->iov + buffers->n));
+			v = (struct iovec){ (void *)(uintptr_t)(buffers->iov + i), sizeof(v) };
 		meets = exchange_cuts((uintptr_t)v.iov_base, (uintptr_t)v.iov_base + v.iov_len);
 	}
+	errno = saved;
 	return meets;
 }
 

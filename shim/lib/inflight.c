@@ -64,6 +64,7 @@ static struct inflight *take(struct chunk *c, pid_t me)
 
 		if ((of == 0 || of == me || is_dead(of)) &&
 		    atomic_compare_exchange_strong(&i->thread, &of, me)) {
+			atomic_store(&i->end, 0);
 			atomic_store(&i->fd, INFLIGHT_NOTHING);
 			return i;
 		}
