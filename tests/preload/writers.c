@@ -7,11 +7,9 @@
 #include "beside.h"
 
 #include <limits.h>
-#include <linux/userfaultfd.h>
 #include <pthread.h>
 #include <sched.h>
 #include <stdatomic.h>
-#include <sys/ioctl.h>
 #include <sys/resource.h>
 #include <sys/syscall.h>
 
@@ -618,165 +616,6 @@ static void preadv2__position_shared_by_threads(void **state)
 	read_by_four(call_preadv2, false);
 }
 
-/* A buffer whose pages another thread fills in, from the staged file itself. */
-static void *serve_faults(void *arg)
-{
-	static unsigned char page[64 * KIB];
-	const size_t size = (size_t)sysconf(_SC_PAGESIZE);
-	const int uffd = *(int *)arg;
-	struct uffd_msg m;
-
-	while (read(uffd, &m, sizeof(m)) == (ssize_t)sizeof(m)) {
-		struct uffdio_copy copy = { .dst = m.arg.pagefault.address & ~(size - 1),
-					    .src = (uintptr_t)page,
-					    .len = size };
-
-		if (pread(fd, page, size, 8192) < 0 || ioctl(uffd, UFFDIO_COPY, &copy) < 0)
-			abort();
-	}
-	return NULL;
-}
-
-static unsigned char *served_by_a_thread(size_t len)
-{
-	static int uffd;
-	struct uffdio_api api = { .api = UFFD_API };
-	struct uffdio_register range = { .mode = UFFDIO_REGISTER_MODE_MISSING };
-	unsigned char *buf;
-	pthread_t thread;
-
-	uffd = (int)syscall(SYS_userfaultfd, O_CLOEXEC);
-	if (uffd < 0 || ioctl(uffd, UFFDIO_API, &api) < 0)
-		skip_test("cannot: this kernel has no userfaultfd for us");
-	buf = mmap(NULL, len, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-	assert_ptr_not_equal(buf, MAP_FAILED);
-	range.range = (struct uffdio_range){ (uintptr_t)buf, len };
-	assert_int_equal(ioctl(uffd, UFFDIO_REGISTER, &range), 0);
-	assert_int_equal(pthread_create(&thread, NULL, serve_faults, &uffd), 0);
-	return buf;
-}
-
-static void read__into_memory_that_a_thread_serves(void **state)
-{
-	const size_t size = (size_t)sysconf(_SC_PAGESIZE);
-	unsigned char *buf;
-
-	(void)state;
-	must_stage(pin_data(128 * KIB));
-	buf = served_by_a_thread(2 * size);
-	fill(map, 128 * KIB, 0, NEW);
-	assert_int_equal(read(fd, buf, size + 100), size + 100);
-	assert_content(buf, size + 100, 0, NEW);
-	unpin_data();
-}
-
-/* Two pages of `from` to `at` by each of the calls, from memory that nobody has touched. */
-static void write_served(unsigned n, unsigned char *from, off_t at)
-{
-	const size_t size = (size_t)sysconf(_SC_PAGESIZE);
-	const struct iovec iov[2] = { { from, size }, { from + size, size } };
-	const ssize_t all = (ssize_t)(2 * size);
-
-	assert_int_equal(lseek(fd, at, SEEK_SET), at);
-	if (n == 0)
-		assert_int_equal(write(fd, from, 2 * size), all);
-	else if (n == 1)
-		assert_int_equal(pwrite(fd, from, 2 * size, at), all);
-	else if (n == 2)
-		assert_int_equal(writev(fd, iov, 2), all);
-	else if (n == 3)
-		assert_int_equal(pwritev(fd, iov, 2, at), all);
-	else
-		assert_int_equal(pwritev2(fd, iov, 2, at, 0), all);
-}
-
-static void write__from_memory_that_a_thread_serves(void **state)
-{
-	const size_t size = (size_t)sysconf(_SC_PAGESIZE);
-	const off_t at = 64 * KIB;
-	unsigned char *buf;
-
-	(void)state;
-	must_stage(pin_data(128 * KIB));
-	buf = served_by_a_thread(10 * size);
-	for (unsigned n = 0; n < 5; n++) {
-		fill(map, 128 * KIB, 0, n % 2 ? OLD : NEW);
-		write_served(n, buf + 2 * n * size, at);
-		for (size_t page = 0; page < 2; page++)
-			assert_content(map + at + page * size, size, 8192, n % 2 ? OLD : NEW);
-	}
-	unpin_data();
-}
-
-/* What each of the calls says of memory that it cannot write from, and of a file that is not
- * staged; and the two have the same in the end. */
-static void compare_writes(int other, const void *from, size_t n)
-{
-	const struct iovec iov[2] = { { map, 100 }, { (void *)(uintptr_t)from, n } };
-	ssize_t want, got;
-	int error;
-
-	errno = 0;
-	want = pwrite(other, from, n, 8192);
-	error = errno;
-	errno = 0;
-	got = pwrite(fd, from, n, 8192);
-	assert_int_equal(got, want);
-	assert_int_equal(errno, error);
-	errno = 0;
-	want = pwritev(other, iov, 2, 16384 + 50);
-	error = errno;
-	errno = 0;
-	got = pwritev(fd, iov, 2, 16384 + 50);
-	assert_int_equal(got, want);
-	assert_int_equal(errno, error);
-}
-
-static void write__from_bad_memory(void **state)
-{
-	const size_t size = (size_t)sysconf(_SC_PAGESIZE);
-	unsigned char *bad, *past, *seen;
-	int other, small;
-
-	(void)state;
-	must_stage(pin_data(128 * KIB));
-	make_file("other", 128 * KIB);
-	other = open_file("other", O_RDWR);
-	make_file("small", 100);
-	small = open_file("small", O_RDWR);
-	past = map_fd(small, 3 * size, 0);
-	bad = mmap(NULL, 4 * size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-	seen = malloc(128 * KIB);
-	assert_true(bad != MAP_FAILED && seen);
-	memset(bad, 'b', size);
-	assert_int_equal(mprotect(bad + size, size, PROT_NONE), 0);
-	assert_int_equal(munmap(bad + 2 * size, size), 0);
-
-	compare_writes(other, bad, 2 * size);
-	compare_writes(other, bad + size, 10);
-	compare_writes(other, bad + 2 * size, 10);
-	compare_writes(other, bad + size - 10, 2 * size);
-	compare_writes(other, past, 2 * size); /* would be SIGBUS to who reads it */
-	compare_writes(other, past + size, size);
-	compare_writes(other, NULL, 10);
-	compare_writes(other, bad, 0);
-	compare_writes(other, (void *)-size, 2 * size);
-	compare_writes(other, (void *)-size, SSIZE_MAX);
-	assert_int_equal(pwritev(fd, (struct iovec *)(bad + size), 2, 0), -1);
-	assert_int_equal(errno, EFAULT);
-	assert_int_equal(pwritev(fd, (struct iovec *)bad, IOV_MAX + 1, 0), -1);
-	assert_int_equal(errno, EINVAL);
-	assert_int_equal(write(-1, bad, 10), -1);
-	assert_int_equal(errno, EBADF);
-
-	assert_int_equal(pread(other, seen, 128 * KIB, 0), 128 * KIB);
-	assert_memory_equal(map, seen, 128 * KIB);
-	free(seen);
-	close(small);
-	close(other);
-	unpin_data();
-}
-
 int main(int argc, char **argv)
 {
 	static const struct test cases[] = {
@@ -805,9 +644,6 @@ int main(int argc, char **argv)
 		TEST(read__position_shared_by_children),
 		TEST(readv__position_shared_by_threads),
 		TEST(preadv2__position_shared_by_threads),
-		TEST(read__into_memory_that_a_thread_serves),
-		TEST(write__from_memory_that_a_thread_serves),
-		TEST(write__from_bad_memory),
 		{ 0 },
 	};
 
