@@ -14,7 +14,8 @@
 #include "command/view.h"
 #include "common/options.h"
 
-#define PAUSE_MS 50 /* between two looks at whether it is let go */
+#define NOBODY_MS 10000
+#define PAUSE_MS  50 /* between two looks at whether it is let go */
 
 static const char usage[] =
 	"usage: pinstage release [--timeout S] PATH\n"
@@ -24,9 +25,8 @@ static const char usage[] =
 	"being unmounted. What a program has mapped, or a device still uses, cannot be let go; then a\n"
 	"line for each file says by whom.\n"
 	"\n"
-	"  --timeout S  how long to wait for what nobody uses any more to be let go (10)\n"
-	"\n"
-	"Root waits for another user's keeper to sync for a minute.\n"
+	"  --timeout S  how long to wait for what nobody uses any more to be let go (10), and, as root,\n"
+	"               for another user's keeper to sync (60)\n"
 	"\n"
 	"Exit status: 0 if all was let go, or nothing was held; 1 if not; 125 if a keeper cannot be\n"
 	"asked, or the command was called wrongly.\n";
@@ -129,14 +129,14 @@ static int wait_for_end(struct view *v, const struct mount *m, uint64_t timeout_
 	return err;
 }
 
-static int release(const struct mount *m, uint64_t timeout_ms)
+static int release(const struct mount *m, uint64_t timeout_ms, uint64_t others_ms)
 {
 	struct view v;
 	int status;
 
 	if (take(&v, m))
 		return EXIT_OWN;
-	status = sync_view("release", &v, wanted, m, OTHERS_MS, false);
+	status = sync_view("release", &v, wanted, m, others_ms, false);
 	if (status != EXIT_OWN && wait_for_end(&v, m, timeout_ms))
 		return EXIT_OWN;
 	for (size_t k = 0; k < v.keepers; k++)
@@ -150,15 +150,16 @@ static int release(const struct mount *m, uint64_t timeout_ms)
 
 int release_main(int argc, char **argv)
 {
-	uint64_t timeout_ms = 10000;
+	uint64_t given_ms = UINT64_MAX;
 	struct mount m;
-	int status = read_options(argc, argv, &timeout_ms), err;
+	int status = read_options(argc, argv, &given_ms), err;
 
 	if (status >= 0)
 		return status;
 	err = mount_find(argv[optind], false, &m);
 	if (!err)
-		return release(&m, timeout_ms);
+		return given_ms != UINT64_MAX ? release(&m, given_ms, given_ms)
+					      : release(&m, NOBODY_MS, OTHERS_MS);
 	complain("release", "%s: %s", argv[optind], strerror(-err));
 	return EXIT_OWN;
 }
