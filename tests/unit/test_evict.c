@@ -16,6 +16,7 @@
 #include <linux/magic.h>
 
 #include "keeper/digest.h"
+#include "keeper_no_turns.h"
 #include "keeper_parts.h"
 
 #define PAGES 64
@@ -39,26 +40,6 @@ int mincore(void *at, size_t len, unsigned char *vec)
 	if (++asked == cleaned_before)
 		assert_int_equal(fdatasync(cleaned_fd), 0);
 	return (int)syscall(SYS_mincore, at, len, vec);
-}
-
-void board_begin_read(struct stage *s)
-{
-	(void)s;
-}
-
-void board_end_read(struct stage *s)
-{
-	(void)s;
-}
-
-void board_begin_write(struct stage *s)
-{
-	(void)s;
-}
-
-void board_end_write(struct stage *s)
-{
-	(void)s;
 }
 
 static struct stage stage;

@@ -16,6 +16,7 @@
 #include <sys/ptrace.h>
 
 #include "keeper/outsiders.h"
+#include "keeper_no_turns.h"
 #include "keeper_parts.h"
 
 #define THEIRS 0x7468656972730000UL /* others wrote */
@@ -29,26 +30,6 @@ static const unsigned first = 3, stride = 3, last = 498;
 static const unsigned all = 166;
 
 void stage_hear(struct stage *s)
-{
-	(void)s;
-}
-
-void board_begin_read(struct stage *s)
-{
-	(void)s;
-}
-
-void board_end_read(struct stage *s)
-{
-	(void)s;
-}
-
-void board_begin_write(struct stage *s)
-{
-	(void)s;
-}
-
-void board_end_write(struct stage *s)
 {
 	(void)s;
 }
