@@ -50,8 +50,8 @@ static int time_left(uint64_t until)
 	return (int)(now < until ? MIN(until - now, most) : 0);
 }
 
-/* As long as it takes: there is no time by which a disk has to have written. *ret_err is the
- * file's own trouble. */
+/* Our own user's keeper has as long as it takes: there is no time by which a disk has to have
+ * written. *ret_err is the file's own trouble. */
 static int sync_one(const struct view_keeper *k, const struct view_file *f, struct progress *p,
 		    int *ret_err)
 {

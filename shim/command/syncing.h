@@ -8,7 +8,7 @@
 
 #include "command/view.h"
 
-#define OTHERS_MS 60000
+#define OTHERS_MS 60000 /* unless set otherwise */
 
 /* Has the files for which wanted() says so carried to the disk, one after the other. `who` is
  * the subcommand; with `say` there is a line for each file that cannot be written. Another
