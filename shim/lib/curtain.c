@@ -64,8 +64,8 @@ bool curtain_covers_kernel(void)
 	return covers;
 }
 
-/* Without EVENT_REMAP the registration would be lost when the placeholder moves, and threads
- * would read zeroes from it. With it, the mremap() that moves the placeholder sleeps until the
+/* Without EVENT_REMAP the registration would be lost when the stand-in moves, and threads
+ * would read zeroes from it. With it, the mremap() that moves the stand-in sleeps until the
  * event was read: this thread's only work. The page faults that it reads along the way stay
  * asleep until they are woken. */
 static void *event_reader(void *arg)

@@ -2,9 +2,9 @@
 /*
  * The curtain: exchanges what backs address ranges while other threads use them.
  *
- * A placeholder, registered with userfaultfd, is moved over each range in one step; from then
+ * A stand-in, registered with userfaultfd, is moved over each range in one step; from then
  * on every access to the ranges sleeps. Behind it the caller's act() copies what must be
- * copied. Then the new backing is moved over the placeholder, again in one step, and the
+ * copied. Then the new backing is moved over the stand-in, again in one step, and the
  * sleepers are woken to find it. No store is lost and none is seen to go back in time
  * (invariant I7).
  *
@@ -22,7 +22,7 @@ struct curtain_span {
 	size_t len;	/* bytes, a multiple of the page size */
 	void *forward;	/* prepared mapping of len bytes that stands here if act() succeeds */
 	void *backward; /* mapping of len bytes that stands here if act() fails */
-	void *holder;	/* the placeholder; internal */
+	void *holder;	/* the stand-in; internal */
 	bool drawn;	/* whether the curtain was drawn here */
 };
 
@@ -43,7 +43,7 @@ struct curtain_span {
  * called and the spans as they were: -EPERM or -ENOSYS where userfaultfd is not to be had,
  * -EAGAIN or -ENOMEM where threads or mappings are short. Not async-signal-safe.
  *
- * While it runs, fork() must be kept out by the caller: a child would inherit the placeholder
+ * While it runs, fork() must be kept out by the caller: a child would inherit the stand-in
  * without what makes it wait.
  */
 int curtain_swap(struct curtain_span *span, size_t n, int (*act)(void *arg),
