@@ -19,7 +19,7 @@
 struct merge {
 	struct segment *g;
 	unsigned char *file; /* CHUNK bytes */
-	unsigned char *old;  /* a page */
+	unsigned char *old;  /* a page: memory's, which may change while it is compared */
 	bool write_out;	     /* first: the file's times say that somebody stores to it */
 	uint64_t conflicts, first_conflict;
 };
@@ -49,7 +49,12 @@ static bool was_dropped(struct segment *g, uint64_t p)
 	return flags[p] & LEDGER_UNKNOWN;
 }
 
-/* `n` bytes of the file's page p differ from memory. `file` has room for a page. */
+static void copy_memory(struct merge *m, uint64_t p)
+{
+	memcpy(m->old, m->g->mem + p * page_size(), page_size());
+}
+
+/* `n` bytes of the file's page p differ from `old`. `file` has room for a page. */
 static void merge_page(struct merge *m, uint64_t p, unsigned char *file, size_t n)
 {
 	struct segment *g = m->g;
@@ -61,7 +66,6 @@ static void merge_page(struct merge *m, uint64_t p, unsigned char *file, size_t 
 	/* What the program itself writes is brought into memory by the library. */
 	if (segment_flags(g)[p] & (LEDGER_UNKNOWN | LEDGER_COMPARE))
 		return;
-	memcpy(m->old, g->mem + p * page, page);
 	now = digest_page(m->old, page, seed);
 	if (now.lo == base->lo && now.hi == base->hi) {
 		if (was_dropped(g, p))
@@ -79,8 +83,10 @@ static void merge_page(struct merge *m, uint64_t p, unsigned char *file, size_t 
 	if (now.lo == base->lo && now.hi == base->hi)
 		return; /* only memory changed */
 	/* Or the library is between writing the one and the other. */
-	if (read_file(g->stage, file, page, g->off + p * page) != (ssize_t)n ||
-	    memcmp(file, g->mem + p * page, n) == 0)
+	if (read_file(g->stage, file, page, g->off + p * page) != (ssize_t)n)
+		return;
+	copy_memory(m, p);
+	if (memcmp(file, m->old, n) == 0)
 		return;
 	if (!m->conflicts++)
 		m->first_conflict = g->off + p * page;
@@ -103,7 +109,8 @@ static void merge_pages(struct merge *m, uint64_t p, uint64_t last)
 		n = (size_t)got;
 		for (i = 0; i < pages && i * page < n; i++) {
 			part = MIN(page, n - i * page);
-			if (memcmp(m->file + i * page, g->mem + (p + i) * page, part) != 0)
+			copy_memory(m, p + i);
+			if (memcmp(m->file + i * page, m->old, part) != 0)
 				merge_page(m, p + i, m->file + i * page, part);
 		}
 		if (n < pages * page)

@@ -25,7 +25,8 @@ void keeper_say(const char *fmt, ...)
 {
 	va_list ap;
 
-	said++;
+	if (said++ > 100)
+		return;
 	va_start(ap, fmt);
 	vfprintf(stderr, fmt, ap);
 	va_end(ap);

@@ -14,6 +14,7 @@
 #include <sys/fanotify.h>
 #include <sys/syscall.h>
 
+#include "flipper.h"
 #include "keeper/outsiders.h"
 #include "keeper_parts.h"
 
@@ -372,6 +373,34 @@ static void merge__loses_no_store(void **state)
 	free_stage(s);
 }
 
+/* The file's page differs from memory at byte 3000, whatever the byte before it is just now: it
+ * is taken, or told as a conflict. */
+static void merge__overlooks_no_page(void **state)
+{
+	struct stage *s = new_stage();
+	struct ledger_base *base = ledger_bases(LIST_FIRST(&s->segments)->ledger);
+	const struct ledger_base zeroes = *base;
+	unsigned char *mem = memory(s);
+	struct flipper f = { .byte = mem + 448 };
+
+	(void)state;
+	said = 0;
+	assert_int_equal(pwrite(s->fd, "\1", 1, 448), 1);
+	assert_int_equal(pwrite(s->fd, "\11", 1, 3000), 1);
+	flipper_start(&f);
+	for (unsigned i = 0, before; i < 100000; i++) {
+		before = said;
+		*base = zeroes;
+		mem[3000] = 0;
+		merge_outside(s, TOUCHED_ANYWHERE, 0, page_size());
+		if (mem[3000] != 9 && said == before)
+			fail_msg("overlooked in round %u", i);
+	}
+	flipper_stop(&f);
+	munmap(mem, PAGES * page_size());
+	free_stage(s);
+}
+
 static int begin(void **state)
 {
 	(void)state;
@@ -390,6 +419,7 @@ static const struct CMUnitTest tests[] = {
 	cmocka_unit_test(merge__takes_what_only_the_file_changed),
 	cmocka_unit_test(merge__both_changed_the_page_of_the_end),
 	cmocka_unit_test(merge__loses_no_store),
+	cmocka_unit_test(merge__overlooks_no_page),
 };
 
 UNIT_MAIN(tests, begin, NULL)
