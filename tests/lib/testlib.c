@@ -137,9 +137,21 @@ void fill(void *buf, size_t len, uint64_t offset, unsigned seed)
 		p[i] = byte_at(offset + i, seed);
 }
 
+bool memory_is(const void *memory, const void *want, size_t len)
+{
+	const volatile unsigned char *p = memory;
+	const unsigned char *w = want;
+
+	for (size_t i = 0; i < len; i++) {
+		if (p[i] != w[i])
+			return false;
+	}
+	return true;
+}
+
 ssize_t differs(const void *buf, size_t len, uint64_t offset, unsigned seed)
 {
-	const unsigned char *p = buf;
+	const volatile unsigned char *p = buf;
 
 	for (size_t i = 0; i < len; i++) {
 		if (p[i] != byte_at(offset + i, seed))

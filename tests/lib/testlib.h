@@ -116,6 +116,8 @@ size_t file_size(const char *name);
 
 /* The content that `seed` has at file offset `offset`. */
 void fill(void *buf, size_t len, uint64_t offset, unsigned seed);
+/* Of memory that others may be changing, which memcmp() looks at twice. */
+bool memory_is(const void *memory, const void *want, size_t len);
 /* Offset of the first byte of `buf` that is not `seed`'s, or -1. */
 ssize_t differs(const void *buf, size_t len, uint64_t offset, unsigned seed);
 #define assert_content(buf, len, offset, seed)                                                 \

@@ -405,7 +405,7 @@ static void outsider__destroys_no_concurrent_store(void **state)
 	}
 	/* Pages that nobody stored to have the outsider's last word. */
 	end = now_ms() + 30000;
-	while (memcmp(map + 5 * PAGE + 8, word, PAGE - 8) != 0 && now_ms() < end)
+	while (!memory_is(map + 5 * PAGE + 8, word, PAGE - 8) && now_ms() < end)
 		usleep(20000);
 	assert_memory_equal(map + 5 * PAGE + 8, word, PAGE - 8);
 	assert_int_equal(msync(map, SIZE, MS_SYNC), 0);
@@ -495,7 +495,7 @@ static bool is_zero(void *arg)
 	static const unsigned char zero[SIZE];
 	const struct iovec *range = arg;
 
-	return memcmp(range->iov_base, zero, range->iov_len) == 0;
+	return memory_is(range->iov_base, zero, range->iov_len);
 }
 
 /* What was cut off and came back as a hole reads zero, though memory had not changed since. */
