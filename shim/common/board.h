@@ -1,11 +1,12 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * The board: a small file beside the keeper's socket, which every process under pinstage maps
- * read-only when it starts and the keeper alone writes. It says which files have, or are about
- * to get, a stage, so that a process which merely maps, reads or writes a file learns without a
- * system call that another process has staged it. A file is on the board from before the keeper
- * looks who maps it, and so from before any of its content moves, until its last segment is
- * gone.
+ * read-only when it starts and the keeper alone writes: the holder of its lock, which is a
+ * process that starts for the moment that it takes to clear what killed keepers left. It says
+ * which files have, or are about to get, a stage, so that a process which merely maps, reads or
+ * writes a file learns without a system call that another process has staged it. A file is on
+ * the board from before the keeper looks who maps it, and so from before any of its content
+ * moves, until its last segment is gone.
  *
  * A counter per hash of the inode, no names: the answer may be yes for no reason (then the
  * keeper is asked, and knows), never no.
