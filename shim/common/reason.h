@@ -3,6 +3,9 @@
 #ifndef PINSTAGE_REASON_H
 #define PINSTAGE_REASON_H
 
+#include <errno.h>
+#include <stdbool.h>
+
 /* clang-format off */
 #define PINSTAGE_REASONS(X) \
 	X(NONE, "", "") \
@@ -60,6 +63,12 @@ enum reason {
 #undef REASON_ENUM
 		REASON_MAX
 };
+
+/* Whether an error is the lack of descriptors, of the process or the system. */
+static inline bool is_no_files(int err)
+{
+	return err == -EMFILE || err == -ENFILE;
+}
 
 const char *reason_text(enum reason r);
 const char *reason_remedy(enum reason r);

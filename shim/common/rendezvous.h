@@ -14,6 +14,11 @@
 #define RENDEZVOUS_LOCK	  "keeper.lock"
 #define RENDEZVOUS_LOG	  "keeper.log"
 
+/* Descriptors without which a keeper could accept nobody, or stage nothing: it does not begin
+ * where the hard limit, which it has from who starts it, is lower. One with a single segment
+ * has 18 at most. */
+#define RENDEZVOUS_FILES 24
+
 /* Opens the directory (O_PATH-like descriptor usable with *at calls), making it if `create`.
  * -ENOENT: not there; -EPERM: it is somebody else's or open to others; -errno. */
 int rendezvous_open(uid_t uid, int create);

@@ -141,9 +141,9 @@ int do_stage(struct stage *s, struct job *j, struct segment **ret)
 	err = s->fd >= 0 ? 0 : open_file(s, j->fd[0], m->flags);
 	if (err)
 		return refuse(m,
-			      err == -ESTALE			 ? REASON_CHANGED
-			      : err == -EMFILE || err == -ENFILE ? REASON_NO_FILES
-								 : REASON_NO_DESCRIPTOR,
+			      err == -ESTALE	 ? REASON_CHANGED
+			      : is_no_files(err) ? REASON_NO_FILES
+						 : REASON_NO_DESCRIPTOR,
 			      err);
 	outsiders_watch(s);
 	err = within_file(s, m->off, m->len);
@@ -178,9 +178,9 @@ int do_stage(struct stage *s, struct job *j, struct segment **ret)
 	pthread_mutex_unlock(&keeper.lock);
 	if (err)
 		refuse(m,
-		       err == -EMFILE || err == -ENFILE ? REASON_NO_FILES
-		       : err == -EFBIG			? REASON_FILE_SIZE
-							: REASON_NO_MEMORY,
+		       is_no_files(err) ? REASON_NO_FILES
+		       : err == -EFBIG	? REASON_FILE_SIZE
+					: REASON_NO_MEMORY,
 		       err);
 	return err;
 }

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /* How much memory staging may take: a quarter of what is available, in the machine and in every
  * control group that the program is in, which is what its staged memory is charged to. */
+#include <errno.h>
 #include <limits.h>
 #include <stdbool.h>
 #include <stdio.h>
@@ -124,6 +125,8 @@ static uint64_t available(void)
 	while (f && fgets(line, sizeof(line), f))
 		if (sscanf(line, "MemAvailable: %lu kB", &kib) == 1)
 			break;
+	if (!f && is_no_files(-errno)) /* nor are there any for memory, which is told */
+		return UINT64_MAX;
 	if (f)
 		fclose(f);
 	return (uint64_t)kib * 1024;

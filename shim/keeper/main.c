@@ -177,6 +177,20 @@ static void occupy_standard_descriptors(void)
 		close(fd);
 }
 
+/* It would be in the way of a keeper that has them. */
+static bool has_too_few_files(void)
+{
+	struct rlimit files;
+
+	if (getrlimit(RLIMIT_NOFILE, &files) < 0 || files.rlim_cur >= RENDEZVOUS_FILES)
+		return false;
+	fprintf(stderr,
+		"pinstage-keeper: %lu open files are too few: raise RLIMIT_NOFILE to %d or more "
+		"(ulimit -H -n)\n",
+		(unsigned long)files.rlim_cur, RENDEZVOUS_FILES);
+	return true;
+}
+
 /* Takes the keeper's place. -1, or what to exit with. */
 static int begin(struct guardian *g, int ready)
 {
@@ -312,6 +326,8 @@ int main(int argc, char **argv)
 			return 1;
 		}
 		shed(g.activated ? g.listener : ready);
+		if (has_too_few_files())
+			return 1;
 		status = begin(&g, ready);
 		if (status >= 0)
 			return status;

@@ -233,7 +233,7 @@ static int find_places(struct exchange *x,
 	err = look_for_places(x, buf, &count);
 	vmflags_end(&x->flags);
 	if (err && x->why == REASON_NONE)
-		x->why = REASON_NO_MEMORY;
+		x->why = policy_unseen(err);
 	if (!err && x->n == 0)
 		return exchange_fail(&x->why, REASON_CHANGED, -ESTALE);
 	/* Opening a curtain must not meet the limit on mappings. */
@@ -451,6 +451,13 @@ static bool meets(uintptr_t start, uintptr_t end, void *arg)
 	return yes;
 }
 
+static enum reason no_curtain(int err)
+{
+	if (is_no_files(err))
+		return REASON_NO_FILES;
+	return err == -EPERM || err == -ENOSYS ? REASON_NO_CURTAIN : REASON_NO_MEMORY;
+}
+
 int exchange_run(struct exchange *x, int (*act)(void *), void (*back)(void *))
 {
 	struct curtain_span *span = scratch_get(x->scratch, x->n * sizeof(*span));
@@ -477,7 +484,7 @@ int exchange_run(struct exchange *x, int (*act)(void *), void (*back)(void *))
 	for (i = 0; i < x->n; i++)
 		x->place[i].span = span[i];
 	if (err && x->why == REASON_NONE)
-		x->why = err == -EPERM || err == -ENOSYS ? REASON_NO_CURTAIN : REASON_NO_MEMORY;
+		x->why = no_curtain(err);
 	for (i = 0; i < x->n; i++)
 		exchange_lock(x->place[i].span.addr, x->place[i].span.len, x->place[i].flags);
 	return err;

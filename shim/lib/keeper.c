@@ -131,19 +131,19 @@ static int dial(enum reason *ret_why)
 	int dir, fd, err = -ECONNREFUSED;
 
 	dir = rendezvous_open(uid, 1);
-	*ret_why = dir == -EMFILE ? REASON_NO_FILES : REASON_RENDEZVOUS;
+	*ret_why = is_no_files(dir) ? REASON_NO_FILES : REASON_RENDEZVOUS;
 	if (dir < 0)
 		return dir;
 	for (int tries = 0; tries < 10; tries++) {
 		fd = rendezvous_connect(dir, uid);
 		if (fd != -ECONNREFUSED && fd != -ENOENT) {
-			if (fd == -EMFILE)
+			if (is_no_files(fd))
 				*ret_why = REASON_NO_FILES;
 			real.close(dir);
 			return fd;
 		}
-		*ret_why = REASON_NO_KEEPER;
 		err = spawn_keeper();
+		*ret_why = is_no_files(err) ? REASON_NO_FILES : REASON_NO_KEEPER;
 		if (err)
 			break;
 	}

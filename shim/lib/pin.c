@@ -201,14 +201,6 @@ static int stage_ranges(struct request *r, struct pin_context *ctx, enum reason 
 	return err;
 }
 
-/* Why the kernel does not say what is mapped. */
-static enum reason unseen(int err)
-{
-	if (err == -EMFILE || err == -ENFILE)
-		return REASON_NO_FILES;
-	return err == -ENOENT || err == -EACCES ? REASON_NO_PROC : REASON_NO_MEMORY;
-}
-
 static enum reason check(struct request *r, bool *ret_any)
 {
 	enum reason why = REASON_NONE;
@@ -223,7 +215,7 @@ static enum reason check(struct request *r, bool *ret_any)
 	reconcile_between(r->lo, r->hi);
 	err = vmas_between(r->lo, r->hi, buf, SCAN_BUFFER, piece_each, r);
 	if (err < 0)
-		return unseen(err);
+		return policy_unseen(err);
 	for (size_t i = 0; i < r->n && why == REASON_NONE; i++) {
 		if (r->iov[i].iov_len == 0)
 			continue;

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 #include "lib/policy.h"
 
+#include <errno.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -93,4 +94,11 @@ bool policy_fs_allowed(long f_type, const char *extra)
 		    (fs[i].local || (extra && listed(extra, fs[i].name))))
 			return true;
 	return false;
+}
+
+enum reason policy_unseen(int err)
+{
+	if (is_no_files(err))
+		return REASON_NO_FILES;
+	return err == -ENOENT || err == -EACCES ? REASON_NO_PROC : REASON_NO_MEMORY;
 }

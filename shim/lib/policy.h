@@ -21,6 +21,9 @@ enum piece_kind policy_classify(const struct vma *v, const char *path);
 /* REASON_NONE if such a mapping can be exchanged at all. */
 enum reason policy_mapping(const struct vma *v);
 
+/* Why the kernel does not say what is mapped: `err` of asking it. */
+enum reason policy_unseen(int err);
+
 /* Whether files of a file system (statfs's f_type) may be staged: local disks, and what
  * PINSTAGE_FS adds ("+nfs,+fuse"). */
 bool policy_fs_allowed(long f_type, const char *extra);

@@ -8,8 +8,10 @@
 #include <sched.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <unistd.h>
 
+#include "common/rendezvous.h"
 #include "lib/init.h"
 #include "lib/real.h"
 #include "lib/shadow.h"
@@ -73,8 +75,11 @@ int spawn_keeper(void)
 	struct spawn s;
 	struct pollfd p;
 	int pipefd[2], err;
+	struct rlimit files;
 	char byte;
 
+	if (getrlimit(RLIMIT_NOFILE, &files) == 0 && files.rlim_max < RENDEZVOUS_FILES)
+		return -EMFILE;
 	err = keeper_program(s.program, sizeof(s.program));
 	if (err)
 		return err;

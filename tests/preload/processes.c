@@ -562,6 +562,66 @@ static void limit__one_file_left(void **state)
 	no_file_left_but(1);
 }
 
+/* In a child, for a hard limit does not rise again. 0: staged; 1: refused. */
+static int registers_with_few(rlim_t free, bool hard)
+{
+	unsigned char *map = map_file("data", SIZE);
+	const int last = dup(0);
+	struct rlimit limit;
+	struct io_uring ring;
+	int ret;
+
+	if (last < 0 || getrlimit(RLIMIT_NOFILE, &limit) < 0 ||
+	    io_uring_queue_init(8, &ring, 0) < 0)
+		return 2;
+	limit.rlim_cur = (rlim_t)ring.ring_fd + 1 + free;
+	if (hard)
+		limit.rlim_max = limit.rlim_cur;
+	if (setrlimit(RLIMIT_NOFILE, &limit) < 0)
+		return 3;
+	ret = register_one(&ring, map, SIZE);
+	if (ret != 0 && ret != -EFAULT)
+		return 4;
+	fill(map, SIZE, 0, NEW);
+	return munmap(map, SIZE) < 0 ? 5 : ret != 0;
+}
+
+/* However many are left: it is staged, or that is said to be the reason. */
+static void any_number_left(bool hard)
+{
+	unsigned staged = 0;
+	int ret;
+	pid_t pid;
+
+	if (!with_shim() || !kernel_refuses())
+		return;
+	for (rlim_t free = 0; free < 40; free++) {
+		make_file("data", SIZE);
+		pid = fork();
+		if (pid == 0)
+			_exit(registers_with_few(free, hard));
+		ret = wait_for(pid);
+		assert_in_range(ret, 0, 1);
+		staged += ret == 0;
+		assert_in_file("data", 0, SIZE, NEW);
+	}
+	assert_true(staged > 10 && staged < 40 && log_lines("event=refuse") > 0);
+	assert_int_equal(log_lines("event=refuse"), log_lines("too many open files"));
+}
+
+static void limit__any_number_left(void **state)
+{
+	(void)state;
+	any_number_left(false);
+}
+
+/* Nor may the library have more. */
+static void limit__any_number_left_at_all(void **state)
+{
+	(void)state;
+	any_number_left(true);
+}
+
 /* ---- references that were there first ---- */
 
 /* What is in the pipe are the file's own pages: whoever reads them must find what was stored
@@ -620,6 +680,8 @@ int main(int argc, char **argv)
 		TEST(limit__few_files),
 		TEST(limit__no_file_left),
 		TEST(limit__one_file_left),
+		TEST(limit__any_number_left),
+		TEST(limit__any_number_left_at_all),
 		TEST(vmsplice__pages_in_a_pipe),
 		{ 0 },
 	};
