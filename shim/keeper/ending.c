@@ -14,13 +14,15 @@
 #define AT_REST_MS    15000
 
 /* Whoever waits for the end may unmount the file system then: nothing of it is open any more.
- * To close what is large, and open nowhere else, takes its time: nobody is to wait for that. */
+ * To close what is large, and open nowhere else, takes its time: nobody is to wait for that.
+ * But nothing that bears the file's number is mapped when that may become another file's. */
 void segment_let_go(struct segment *g)
 {
 	struct stage *s = g->stage;
 
 	if (g->state != SEGMENT_FILLING)
 		guarded_drop(g);
+	segment_unmap(g);
 	if (LIST_FIRST(&s->segments) == g && !LIST_NEXT(g, link))
 		stage_close(s);
 	pthread_mutex_lock(&keeper.lock);

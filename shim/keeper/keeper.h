@@ -269,7 +269,8 @@ int segment_map_origin(const struct segment *g, int fd, const unsigned char **re
 /* Written and not known to be on the device, or not even written. */
 bool segment_has_unflushed(const struct segment *g);
 void segment_unpopulate(struct segment *g); /* our own mapping holds no page any more */
-void segment_free(struct segment *g);	    /* takes a second for eight GiB */
+void segment_unmap(struct segment *g);
+void segment_free(struct segment *g); /* takes a second for eight GiB */
 
 /* lane.c; lock held */
 void lane_post(struct stage *s, struct job *j);

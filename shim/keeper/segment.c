@@ -347,10 +347,16 @@ void segment_unpopulate(struct segment *g)
 	(void)madvise((void *)(uintptr_t)g->mem, g->len, MADV_DONTNEED);
 }
 
-void segment_free(struct segment *g)
+void segment_unmap(struct segment *g)
 {
 	if (g->mem)
 		munmap((void *)(uintptr_t)g->mem, g->len);
+	g->mem = NULL;
+}
+
+void segment_free(struct segment *g)
+{
+	segment_unmap(g);
 	if (g->ledger)
 		munmap(g->ledger, g->ledger_size);
 	if (g->memfd >= 0)

@@ -169,7 +169,8 @@ static int ask_for_segment(struct msg *m, struct custody *c, int *fds, enum reas
 	}
 	if (c->anew && err && !lost && *ret_why == REASON_KEEPER_LOST) /* nothing was sent */
 		*ret_why = REASON_NO_DESCRIPTOR;
-	/* Of an answer without its descriptors, for which there was no room, it says -EPROTO. */
+	/* Of an answer without its descriptors, for which there was no room, it says -EPROTO.
+	 */
 	if ((is_no_files(err) || err == -EPROTO) && *ret_why == REASON_KEEPER_LOST)
 		*ret_why = REASON_NO_FILES;
 	c->anew = anew;
