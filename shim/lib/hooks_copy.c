@@ -42,11 +42,18 @@ static off_t *position_begin(struct own_position *p, off_t *off)
 	return p->ours ? &p->at : off;
 }
 
-static ssize_t position_end(const struct own_position *p, ssize_t ret)
+/* Where the next call goes on, told when all is done, as the kernel does it: until then the
+ * program's own is left alone. One may stand for both positions. */
+static ssize_t position_told(off_t *off, off_t at, ssize_t ret)
 {
-	if (p->ours && ret > 0 && !file_copy_out(p->program, &p->at, sizeof(p->at)))
+	if (off && ret > 0 && !file_copy_out(off, &at, sizeof(at)))
 		return -1; /* with the kernel's errno */
 	return ret;
+}
+
+static ssize_t position_end(const struct own_position *p, ssize_t ret)
+{
+	return position_told(p->ours ? p->program : NULL, p->at, ret);
 }
 
 /* The position that such a pointer means; false if it cannot be read: the kernel's to say. */
@@ -128,7 +135,7 @@ static ssize_t copied_anyway(int out, const off_t *off, ssize_t ret)
 	return ret;
 }
 
-/* As much as can be; an error counts if nothing was moved before. */
+/* As much as can be; an error counts if nothing was moved before. The positions are ours. */
 static ssize_t through_buffer(int in, off_t *in_off, int out, off_t *out_off, size_t len)
 {
 	struct scratch scratch;
@@ -182,6 +189,7 @@ static ssize_t copy_range(int in, off_t *in_off, int out, off_t *out_off, size_t
 {
 	struct inode_key key;
 	off_t a, b;
+	ssize_t ret;
 
 	if (unlikely(anything_staged()))
 		before_source(in, in_off, len);
@@ -201,7 +209,8 @@ static ssize_t copy_range(int in, off_t *in_off, int out, off_t *out_off, size_t
 		errno = EINVAL;
 		return -1;
 	}
-	return through_buffer(in, in_off, out, out_off, len);
+	ret = through_buffer(in, in_off ? &a : NULL, out, out_off ? &b : NULL, len);
+	return position_told(out_off, b, position_told(in_off, a, ret));
 }
 
 ssize_t on_copy_file_range(int in, off_t *in_off, int out, off_t *out_off, size_t len,
@@ -220,6 +229,7 @@ ssize_t on_copy_file_range(int in, off_t *in_off, int out, off_t *out_off, size_
 static ssize_t send_file(int out, int in, off_t *off, size_t n)
 {
 	struct inode_key key;
+	ssize_t ret;
 	off_t at;
 
 	if (unlikely(anything_staged()))
@@ -229,7 +239,9 @@ static ssize_t send_file(int out, int in, off_t *off, size_t n)
 	if (!position(off, &at) || real.lseek(in, 0, SEEK_CUR) < 0 ||
 	    real.sendfile(out, in, off, 0) < 0)
 		return copied_anyway(out, NULL, real.sendfile(out, in, off, n));
-	return through_buffer(in, off, out, NULL, MIN(n, (size_t)INT_MAX & ~(size_t)4095));
+	ret = through_buffer(in, off ? &at : NULL, out, NULL,
+			     MIN(n, (size_t)INT_MAX & ~(size_t)4095));
+	return position_told(off, at, ret);
 }
 
 ssize_t on_sendfile(int out, int in, off_t *off, size_t n)

@@ -108,6 +108,53 @@ static void copy_file_range__bad_arguments(void **state)
 	alike_end();
 }
 
+/* Both positions are read before anything is moved. */
+static void copy_file_range__one_position_for_both(void **state)
+{
+	const off_t n = (off_t)(5 * MIB);
+	loff_t at[2] = { 5, 5 };
+	int other;
+
+	(void)state;
+	must_begin(SIZE, 0, true);
+	other = third(0);
+	assert_int_equal(both(copy_file_range(other, &at[i], fd, &at[i], (size_t)page(9), 0)),
+			 page(9));
+	assert_int_equal(at[1], 5 + page(9));
+	assert_int_equal(at[0], at[1]);
+	/* More than goes at once. */
+	make_file("third", (size_t)n);
+	at[0] = at[1] = 1;
+	assert_int_equal(both(copy_file_range(other, &at[i], fd, &at[i], (size_t)n, 0)), n - 1);
+	assert_int_equal(at[1], n);
+	assert_int_equal(at[0], at[1]);
+	alike_same();
+	close(other);
+	alike_end();
+}
+
+/* All is moved, and then the kernel cannot say how far. */
+static void copy_file_range__positions_that_cannot_be_written(void **state)
+{
+	loff_t *zero = mmap(NULL, page_size(), PROT_READ, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	int other;
+
+	(void)state;
+	assert_ptr_not_equal(zero, MAP_FAILED);
+	must_begin(SIZE, 0, true);
+	other = third(0);
+	both(lseek(fd, 777, SEEK_SET));
+	assert_int_equal(both(copy_file_range(other, zero, fd, NULL, 100, 0)), -1);
+	assert_int_equal(both(lseek(fd, 0, SEEK_CUR)), 877);
+	assert_int_equal(both(lseek(other, 50, SEEK_SET) == 50
+				      ? copy_file_range(other, NULL, fd, zero, 100, 0)
+				      : -2),
+			 -1);
+	alike_same();
+	close(other);
+	alike_end();
+}
+
 static void sendfile__into(void **state)
 {
 	off_t from[2] = { 300, 300 };
@@ -603,6 +650,8 @@ int main(int argc, char **argv)
 		TEST(copy_file_range__from),
 		TEST(copy_file_range__within),
 		TEST(copy_file_range__bad_arguments),
+		TEST(copy_file_range__one_position_for_both),
+		TEST(copy_file_range__positions_that_cannot_be_written),
 		TEST(sendfile__into),
 		TEST(sendfile__from),
 		TEST(sendfile__from_pipe_into),
