@@ -381,6 +381,7 @@ static ssize_t splice_part(struct pipe_copy *c, int out, off_t *out_off, size_t 
 	return moved;
 }
 
+/* The position is ours: file and memory get it at the same place. */
 static ssize_t splice_staged(int in, int out, off_t *out_off, size_t len, unsigned flags,
 			     struct inode_key key)
 {
@@ -432,7 +433,8 @@ static ssize_t splice_to_file(int in, loff_t *in_off, int out, off_t *out_off, s
 				return copied_anyway(
 					out, out_off,
 					real.splice(in, in_off, out, out_off, len, flags));
-			return splice_staged(in, out, out_off, len, flags, key);
+			ret = splice_staged(in, out, out_off ? &at : NULL, len, flags, key);
+			return position_told(out_off, at, ret);
 		}
 		ret = copied(
 			out, key, out_off,

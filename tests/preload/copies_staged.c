@@ -256,6 +256,26 @@ static void splice__into(void **state)
 	alike_end();
 }
 
+/* All is moved, and then the kernel cannot say how far. */
+static void splice__position_that_cannot_be_written(void **state)
+{
+	loff_t *zero = mmap(NULL, page_size(), PROT_READ, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	unsigned char data[100];
+	int p[2];
+
+	(void)state;
+	assert_ptr_not_equal(zero, MAP_FAILED);
+	must_begin(SIZE, 0, true);
+	assert_int_equal(pipe(p), 0);
+	fill(data, sizeof(data), 0, OTHER);
+	assert_int_equal(both(write(p[1], data, sizeof(data))), sizeof(data));
+	assert_int_equal(both(splice(p[0], NULL, fd, zero, sizeof(data), 0)), -1);
+	alike_same();
+	close(p[0]);
+	close(p[1]);
+	alike_end();
+}
+
 /* Waiting for the pipe holds nobody else up. */
 static void splice__waits_for_data(void **state)
 {
@@ -657,6 +677,7 @@ int main(int argc, char **argv)
 		TEST(sendfile__from_pipe_into),
 		TEST(sendfile__from_device_into),
 		TEST(splice__into),
+		TEST(splice__position_that_cannot_be_written),
 		TEST(splice__waits_for_data),
 		TEST(splice__behind_the_end),
 		TEST(splice__from),
