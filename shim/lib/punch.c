@@ -47,9 +47,9 @@ static int punch_file(void *kept, size_t len)
 }
 
 /*
- * The keeper writes the zeroes, and so knows what memory and file agree on; the second punch
- * takes the blocks away again. What a device wrote in between is not in the file: the keeper
- * must not take it for known.
+ * The keeper writes the zeroes; the second punch takes the blocks away again. What a device
+ * wrote in between is not in the file, and the keeper must not take it for known: also where
+ * memory reads zero by now, for it may become what the keeper has seen once more.
  */
 static int punch_staged(const struct area *a, uintptr_t lo, uintptr_t hi)
 {
@@ -71,8 +71,7 @@ static int punch_staged(const struct area *a, uintptr_t lo, uintptr_t hi)
 		err = sync_file(key, off, off + len, false);
 		if (!err)
 			err = punch_file(kept, len);
-		if (err || !all_zero(memory, len))
-			sync_wrote(key, off, len);
+		sync_wrote(key, off, len);
 	}
 	real.munmap(memory, len);
 	return err;

@@ -1,5 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /* File and memory stay one, in corners where they once were two. */
+#include <pthread.h>
+#include <stdatomic.h>
 #include <sys/file.h>
 #include <sys/stat.h>
 #include <sys/time.h>
@@ -192,6 +194,46 @@ static void times__stay_as_set(void **state)
 	must_stage(ret);
 }
 
+struct flipping {
+	volatile unsigned char *byte;
+	atomic_bool stop;
+};
+
+static void *flip(void *arg)
+{
+	struct flipping *f = arg;
+
+	while (!atomic_load(&f->stop)) {
+		*f->byte = 1;
+		*f->byte = 0;
+	}
+	return NULL;
+}
+
+/* What the keeper saw while the hole was made, and the file lost again, comes back. */
+static void madvise_remove__memory_that_changes(void **state)
+{
+	struct flipping f;
+	struct staged s;
+	pthread_t thread;
+	unsigned char c;
+
+	(void)state;
+	must_stage(open_and_stage(&s, SIZE));
+	f.byte = s.map + 448;
+	for (int i = 0; i < 50; i++) {
+		atomic_store(&f.stop, false);
+		assert_int_equal(pthread_create(&thread, NULL, flip, &f), 0);
+		assert_int_equal(madvise(s.map, 2 * page_size(), MADV_REMOVE), 0);
+		atomic_store(&f.stop, true);
+		assert_int_equal(pthread_join(thread, NULL), 0);
+		s.map[448] = 1;
+		assert_int_equal(pread(s.fd, &c, 1, 448), 1);
+		if (c != 1)
+			fail_test("round %d: the file has %d\n", i, c);
+	}
+}
+
 int main(int argc, char **argv)
 {
 	static const struct test cases[] = {
@@ -201,6 +243,7 @@ int main(int argc, char **argv)
 		TEST(flock__ends_with_descriptor),
 		TEST(flock__ends_with_mapping),
 		TEST(times__stay_as_set),
+		TEST(madvise_remove__memory_that_changes),
 		{ 0 },
 	};
 
