@@ -69,7 +69,8 @@ static int by_file_and_offset(const void *a, const void *b)
 	return c ? c : (x->off > y->off) - (x->off < y->off);
 }
 
-/* A segment as the keeper shows it: memory that goes on changing, and its ledger. */
+/* A segment as the keeper shows it: memory that goes on changing, and its ledger, which a
+ * client gone mad may write to as well. */
 struct shown {
 	const unsigned char *mem;
 	struct ledger_header *ledger;
@@ -113,7 +114,7 @@ static int shown_open(int sock, const struct msg *row, struct shown *ret)
 	for (int i = 0; i < PROTO_FDS; i++)
 		if (fd[i] >= 0)
 			close(fd[i]);
-	if (ret->mem && ret->ledger && ret->ledger->pages == ret->pages)
+	if (ret->mem && ret->ledger)
 		return 0;
 	shown_close(ret);
 	return -EPROTO;
@@ -124,7 +125,7 @@ static bool changed(const struct shown *s, uint64_t page)
 	const struct ledger_base *base = &ledger_bases(s->ledger)[page];
 	struct ledger_base now;
 
-	if (ledger_flags(s->ledger)[page] & ~LEDGER_PENDING)
+	if (ledger_flags(s->ledger, s->pages)[page] & ~LEDGER_PENDING)
 		return true;
 	now = digest_page(s->mem + page * page_size(), page_size(), s->ledger->seed);
 	return now.lo != base->lo || now.hi != base->hi;

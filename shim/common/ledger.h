@@ -76,9 +76,10 @@ static inline struct ledger_base *ledger_bases(struct ledger_header *l)
 	return (struct ledger_base *)(void *)((char *)l + page_up(sizeof(*l)));
 }
 
-static inline uint8_t *ledger_flags(struct ledger_header *l)
+/* How many pages there are is never asked of the ledger itself: clients can write it, too. */
+static inline uint8_t *ledger_flags(struct ledger_header *l, uint64_t pages)
 {
-	return (uint8_t *)(ledger_bases(l) + l->pages);
+	return (uint8_t *)(ledger_bases(l) + pages);
 }
 
 #endif

@@ -228,7 +228,7 @@ static inline uint64_t segment_pages(const struct segment *g)
 
 static inline uint8_t *segment_flags(const struct segment *g)
 {
-	return (uint8_t *)(ledger_bases(g->ledger) + segment_pages(g));
+	return ledger_flags(g->ledger, segment_pages(g));
 }
 
 /* aside.c: for waiting until the file is written, other than by fdatasync(): who waits takes

@@ -149,7 +149,7 @@ static bool base_is(uint64_t p, const void *data)
 
 static uint8_t *flag(uint64_t p)
 {
-	return &ledger_flags(t.seg.ledger)[p];
+	return &segment_flags(&t.seg)[p];
 }
 
 /* A file of so many pages, each of them different, and a segment of it that agrees with it. */

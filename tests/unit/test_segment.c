@@ -93,7 +93,7 @@ static void create__sealed_in_size_and_private(void **state)
 		assert_int_equal(g->ledger->len, pages * page);
 		assert_int_equal(g->ledger->state, SEGMENT_FILLING);
 		assert_int_equal(inode_key_cmp(g->ledger->key, key), 0);
-		assert_true((unsigned char *)(ledger_flags(g->ledger) + pages) <=
+		assert_true((unsigned char *)(segment_flags(g) + pages) <=
 			    (unsigned char *)g->ledger + g->ledger_size);
 		segment_free(g);
 	}
@@ -152,7 +152,7 @@ static void adopt__what_another_keeper_had(void **state)
 	old = old_one(7 * page, 5, &m);
 	p = mmap(NULL, page, PROT_READ | PROT_WRITE, MAP_SHARED, old->memfd, 0);
 	memset(p, 0xaa, page);
-	ledger_flags(old->ledger)[3] = LEDGER_UNKNOWN;
+	segment_flags(old)[3] = LEDGER_UNKNOWN;
 	assert_int_equal(segment_adopt(&stage, &m, old->memfd, old->ledger_fd, &g), 0);
 	assert_true(same_inode(g->memfd, old->memfd));
 	assert_ptr_equal(g->stage, &stage);
@@ -161,8 +161,8 @@ static void adopt__what_another_keeper_had(void **state)
 	assert_int_equal(g->len, 5 * page);
 	segment_free(old); /* it has descriptors of its own */
 	assert_int_equal(g->mem[17], 0xaa);
-	assert_int_equal(ledger_flags(g->ledger)[3], LEDGER_UNKNOWN);
-	ledger_flags(g->ledger)[3] = 0;
+	assert_int_equal(segment_flags(g)[3], LEDGER_UNKNOWN);
+	segment_flags(g)[3] = 0;
 	munmap(p, page);
 	assert_int_equal(fcntl(g->memfd, F_ADD_SEALS, F_SEAL_WRITE), 0);
 	segment_free(g);
@@ -488,11 +488,11 @@ static void adopt__flush_under_way(void **state)
 	(void)state;
 	for (unsigned under_way = 0; under_way < 2; under_way++) {
 		old = old_one(0, 3, &m);
-		ledger_flags(old->ledger)[1] = LEDGER_PENDING;
+		segment_flags(old)[1] = LEDGER_PENDING;
 		old->ledger->flushing = under_way;
 		assert_int_equal(segment_adopt(&stage, &m, old->memfd, old->ledger_fd, &g), 0);
-		assert_int_equal(ledger_flags(g->ledger)[0], 0);
-		assert_int_equal(ledger_flags(g->ledger)[1],
+		assert_int_equal(segment_flags(g)[0], 0);
+		assert_int_equal(segment_flags(g)[1],
 				 under_way ? LEDGER_UNKNOWN : LEDGER_PENDING);
 		assert_int_equal(g->ledger->flushing, 0);
 		assert_true(stage.unflushed);
