@@ -101,15 +101,25 @@ struct scan {
 	void *arg;
 	struct vma v;
 	bool have;
+	uintptr_t told; /* up to there */
 	char path[4096];
 	size_t count;
 };
 
+/* maps comes a few lines at a time. What the kernel makes one mapping in between, of what has
+ * been told of and the next, comes whole: only the rest of it is new. */
 static int flush(struct scan *s)
 {
 	if (!s->have)
 		return 0;
 	s->have = false;
+	if (s->v.end <= s->told)
+		return 0;
+	if (s->v.start < s->told) {
+		s->v.off += s->told - s->v.start;
+		s->v.start = s->told;
+	}
+	s->told = s->v.end;
 	s->count++;
 	return s->each(&s->v, s->path, s->arg);
 }

@@ -467,6 +467,47 @@ static void scan__garbage(void **state)
 	}
 }
 
+#define JOINED 400 /* mappings: many more than one read() tells of */
+
+struct joining {
+	struct seen seen;
+	char *room;
+	size_t told; /* bytes of the room */
+};
+
+/* All that are in the room become one. */
+static int join(const struct vma *v, const char *path, void *arg)
+{
+	struct joining *j = arg;
+	const uintptr_t room = (uintptr_t)j->room, end = room + JOINED * page_size();
+
+	if (v->start < end && v->end > room) {
+		assert_int_equal(v->off, v->start - room);
+		assert_int_equal(mprotect(j->room, end - room, PROT_READ), 0);
+		j->told += v->end - v->start;
+	}
+	return look(v, path, &j->seen);
+}
+
+/* Nothing is told of twice. */
+static void scan__mappings_become_one(void **state)
+{
+	const size_t page = page_size(), size = JOINED * page;
+	struct joining j = { .told = 0 };
+	int fd = unnamed_file();
+
+	(void)state;
+	assert_int_equal(ftruncate(fd, (off_t)size), 0);
+	j.room = mmap(NULL, size, PROT_NONE, MAP_SHARED, fd, 0);
+	assert_ptr_not_equal(j.room, MAP_FAILED);
+	for (size_t p = 0; p < JOINED; p += 2)
+		assert_int_equal(mprotect(j.room + p * page, page, PROT_READ), 0);
+	assert_int_equal(vmas_scan(VMAS_MAPS, buf, sizeof(buf), join, &j, NULL), 0);
+	assert_int_equal(j.told, size);
+	munmap(j.room, size);
+	close(fd);
+}
+
 static const struct CMUnitTest tests[] = {
 	cmocka_unit_test(header__real_lines),	 cmocka_unit_test(header__cut_off_anywhere),
 	cmocka_unit_test(header__garbage),	 cmocka_unit_test(header__random_bytes),
@@ -475,7 +516,7 @@ static const struct CMUnitTest tests[] = {
 	cmocka_unit_test(scan__many_mappings),	 cmocka_unit_test(scan__callback_ends_it),
 	cmocka_unit_test(scan__no_such_file),	 cmocka_unit_test(scan__last_line_cut_off),
 	cmocka_unit_test(scan__nothing_in_it),	 cmocka_unit_test(scan__long_path),
-	cmocka_unit_test(scan__garbage),
+	cmocka_unit_test(scan__garbage),	 cmocka_unit_test(scan__mappings_become_one),
 };
 
 UNIT_MAIN(tests, NULL, NULL)
