@@ -129,6 +129,30 @@ bool file_cut_short(const struct cut *c, ssize_t ret, struct iovec *ret_rest)
 	return cut;
 }
 
+const struct iovec *file_list_take(struct file_list *l, const struct iovec *iov, int n)
+{
+	const int saved = errno;
+	struct iovec *copy = l->few;
+
+	l->mapped = false;
+	if (n <= 0 || n > IOV_MAX)
+		return iov;
+	if ((size_t)n > ARRAY_SIZE(l->few)) {
+		l->mapped = scratch_open(&l->many) == 0;
+		copy = l->mapped ? scratch_get(&l->many, (size_t)n * sizeof(*copy)) : NULL;
+	}
+	if (copy && !file_copy_in(copy, iov, (size_t)n * sizeof(*copy)))
+		copy = NULL;
+	errno = saved;
+	return copy ? copy : iov;
+}
+
+void file_list_drop(struct file_list *l)
+{
+	if (l->mapped)
+		scratch_close(&l->many);
+}
+
 size_t file_total(const struct iovec *iov, int n)
 {
 	struct iovec copy[16];

@@ -13,6 +13,7 @@
 
 #include "lib/board.h"
 #include "lib/inflight.h"
+#include "lib/scratch.h"
 #include "lib/space.h"
 #include "lib/sync.h"
 #include "lib/touch.h"
@@ -54,6 +55,19 @@ bool file_copy_out(void *dst, const void *src, size_t n);
 
 /* Carries to the file what memory has of [off, off + n), if fd is one of a staged file. */
 void file_before_read(int fd, size_t n, off_t off);
+
+/*
+ * A call's list of buffers, read once, as the kernel does: the program may change it, or have
+ * it in one of them. What cannot be read stays what the program gave, for the kernel to say.
+ */
+struct file_list {
+	struct iovec few[16];
+	struct scratch many;
+	bool mapped; /* many */
+};
+
+const struct iovec *file_list_take(struct file_list *l, const struct iovec *iov, int n);
+void file_list_drop(struct file_list *l);
 
 /* How many bytes a list asks for; SSIZE_MAX if that cannot be known. The list may be bad: that
  * is for the kernel to say. What it would refuse is not looked at. */

@@ -161,19 +161,33 @@ static ssize_t read_on(const struct reading *r, struct inode_key key)
 	return ret;
 }
 
-static __attribute__((noinline)) ssize_t read_anywhere(const struct reading *r)
+static ssize_t read_staged(const struct reading *r, struct inode_key key)
 {
 	const int before = errno;
-	struct inode_key key;
 	int err;
 
-	if (!anything_staged() || !sync_fd_staged(r->fd, &key))
-		return read_whole(r);
 	if (r->off == CURRENT)
 		return read_on(r, key);
 	err = bring(r, key, r->off);
 	errno = before;
 	return read_brought(r, key, r->off, err);
+}
+
+static __attribute__((noinline)) ssize_t read_anywhere(const struct reading *r)
+{
+	struct reading once = *r;
+	struct file_list list;
+	struct inode_key key;
+	ssize_t ret;
+
+	if (!anything_staged() || !sync_fd_staged(r->fd, &key))
+		return read_whole(r);
+	if (r->single)
+		return read_staged(r, key);
+	once.iov = file_list_take(&list, r->iov, r->n);
+	ret = read_staged(&once, key);
+	file_list_drop(&list);
+	return ret;
 }
 
 static __attribute__((noinline)) ssize_t read_single(int fd, void *buf, size_t n, off_t off)

@@ -219,7 +219,7 @@ static void touch_buffers(const struct writing *w, size_t most)
 /* The lock is held from before the file is written until memory and keeper know: what is staged
  * is not given back in between. The same long it is our turn among the processes: nobody else
  * moves the position or the end, or writes the two the other way round. */
-static ssize_t write_staged(const struct writing *w, struct inode_key key)
+static ssize_t write_both(const struct writing *w, struct inode_key key)
 {
 	struct join_visit v = { .fd = w->fd, .key = key };
 	struct space_guard g;
@@ -260,6 +260,20 @@ static ssize_t write_staged(const struct writing *w, struct inode_key key)
 		}
 	}
 	errno = saved;
+	return ret;
+}
+
+static ssize_t write_staged(const struct writing *w, struct inode_key key)
+{
+	struct writing once = *w;
+	struct file_list list;
+	ssize_t ret;
+
+	if (w->single)
+		return write_both(w, key);
+	once.iov = file_list_take(&list, w->iov, w->n);
+	ret = write_both(&once, key);
+	file_list_drop(&list);
 	return ret;
 }
 

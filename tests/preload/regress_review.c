@@ -7,9 +7,11 @@
 
 #include "testlib.h"
 
+#include <linux/fs.h>
 #include <pthread.h>
 #include <sched.h>
 #include <stdatomic.h>
+#include <sys/ioctl.h>
 #include <sys/resource.h>
 #include <sys/syscall.h>
 #include <sys/uio.h>
@@ -110,6 +112,82 @@ static void readv__bad_list(void **state)
 	assert_int_equal(preadv(fd, bad, 2, 0), -1);
 	assert_int_equal(errno, EFAULT);
 	io_uring_queue_exit(&ring);
+}
+
+static void set_immutable(int fd, bool immutable)
+{
+	int flags = 0;
+
+	if (ioctl(fd, FS_IOC_GETFLAGS, &flags) < 0)
+		return;
+	flags = immutable ? flags | FS_IMMUTABLE_FL : flags & ~FS_IMMUTABLE_FL;
+	(void)ioctl(fd, FS_IOC_SETFLAGS, &flags); /* or not: then all is simpler */
+}
+
+/* The list is gone when the call returns; and what memory has cannot be written to the file.
+ * (By those that no sanitizer looks at: it reads the list again.) */
+static void preadv2__into_its_own_list(void **state)
+{
+	unsigned char buf[4096] __attribute__((aligned(16)));
+	struct iovec list[2] = { iov(buf, 64), iov(buf + 64, sizeof(buf) - 64) };
+	struct staged s;
+	ssize_t ret[2];
+
+	(void)state;
+	must_stage(open_and_stage(&s, SIZE));
+	set_immutable(s.fd, true);
+	fill(s.map, SIZE, 0, NEW);
+	memcpy(buf, list, sizeof(list));
+	ret[0] = preadv2(s.fd, (const struct iovec *)(const void *)buf, 2, -1, 0);
+	if (ret[0] == sizeof(buf) && differs(buf, sizeof(buf), 0, NEW) >= 0)
+		ret[0] = -2;
+	memcpy(buf, list, sizeof(list));
+	ret[1] = preadv2(s.fd, (const struct iovec *)(const void *)buf, 2, 0, 0);
+	if (ret[1] == sizeof(buf) && differs(buf, sizeof(buf), 0, NEW) >= 0)
+		ret[1] = -2;
+	set_immutable(s.fd, false);
+	assert_int_equal(ret[0], sizeof(buf));
+	assert_int_equal(ret[1], sizeof(buf));
+}
+
+struct changing {
+	volatile struct iovec *v;
+	atomic_bool stop;
+};
+
+static void *change_list(void *arg)
+{
+	struct changing *c = arg;
+
+	while (!atomic_load(&c->stop)) {
+		c->v->iov_len = 4096;
+		c->v->iov_len = 8;
+	}
+	return NULL;
+}
+
+/* As much as the call said is in memory. */
+static void pwritev__list_that_changes(void **state)
+{
+	static unsigned char data[4096];
+	struct iovec v = iov(data, 8);
+	struct changing c = { .v = &v };
+	struct staged s;
+	pthread_t thread;
+	ssize_t n;
+
+	(void)state;
+	must_stage(open_and_stage(&s, SIZE));
+	assert_int_equal(pthread_create(&thread, NULL, change_list, &c), 0);
+	for (int i = 1; i <= 2000; i++) {
+		memset(data, i, sizeof(data));
+		n = pwritev(s.fd, &v, 1, 0);
+		assert_true(n == 8 || n == sizeof(data));
+		if (memcmp(s.map, data, (size_t)n) != 0)
+			fail_test("round %d: %zd bytes\n", i, n);
+	}
+	atomic_store(&c.stop, true);
+	assert_int_equal(pthread_join(thread, NULL), 0);
 }
 
 static struct {
@@ -285,6 +363,8 @@ static const struct test cases[] = {
 	TEST(ftruncate__below_a_limit_on_file_size),
 	TEST(pwritev2__with_append),
 	TEST(readv__bad_list),
+	TEST(preadv2__into_its_own_list),
+	TEST(pwritev__list_that_changes),
 	TEST(register__same_range_by_many_threads),
 	TEST(msync__many_threads_without_descriptors),
 	TEST(pwrite__while_staging),
