@@ -6,6 +6,7 @@
 #include <linux/userfaultfd.h>
 #include <sys/mman.h>
 #include <sys/syscall.h>
+#include <sys/uio.h>
 
 #ifndef MADV_COLD
 #define MADV_COLD 20 /* Linux 5.4 */
@@ -19,6 +20,9 @@
 #endif
 #ifndef MFD_NOEXEC_SEAL
 #define MFD_NOEXEC_SEAL 0x0008U /* Linux 6.3 */
+#endif
+#ifndef RWF_NOAPPEND
+#define RWF_NOAPPEND 0x20 /* Linux 6.9 */
 #endif
 #ifndef SYS_cachestat
 #define SYS_cachestat 451 /* Linux 6.5 */

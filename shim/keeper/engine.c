@@ -8,8 +8,10 @@
 #include <fcntl.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <sys/uio.h>
 #include <unistd.h>
 
+#include "common/newer.h"
 #include "common/probe.h"
 #include "keeper/digest.h"
 #include "keeper/keeper.h"
@@ -59,13 +61,41 @@ static int file_size(const struct stage *s, uint64_t *ret)
 	return 0;
 }
 
-static int write_all(int fd, const unsigned char *from, uint64_t len, uint64_t at)
+/* A description that is the program's, too, for want of one of our own, may be in append mode
+ * by now. */
+static bool writes_in_place(const struct stage *s)
+{
+	const int flags = s->aside > 0 ? 0 : fcntl(s->fd, F_GETFL);
+
+	return flags < 0 || !(flags & (O_APPEND | O_DIRECT));
+}
+
+/* Or come to be from one moment to the next. */
+static ssize_t write_in_place(const struct stage *s, const unsigned char *from, size_t len,
+			      off_t at)
+{
+	const struct iovec iov = { (void *)(uintptr_t)from, len };
+	ssize_t n;
+
+	if (s->aside > 0)
+		return pwrite(s->fd, from, len, at);
+	n = pwritev2(s->fd, &iov, 1, at, RWF_NOAPPEND);
+	if (n >= 0 || (errno != EOPNOTSUPP && !wait_denied(-errno)))
+		return n;
+	if (writes_in_place(s)) /* that is all there is to say before Linux 6.9 */
+		return pwrite(s->fd, from, len, at);
+	errno = EACCES;
+	return -1;
+}
+
+static int write_all(const struct stage *s, const unsigned char *from, uint64_t len,
+		     uint64_t at)
 {
 	uint64_t done = 0;
 	ssize_t n;
 
 	while (done < len) {
-		n = pwrite(fd, from + done, len - done, (off_t)(at + done));
+		n = write_in_place(s, from + done, len - done, (off_t)(at + done));
 		if (n < 0 && errno == EINTR)
 			continue;
 		if (n <= 0)
@@ -94,7 +124,7 @@ static int write_run(struct batch *b, unsigned i, unsigned stop)
 	 * the file got, and memory may go back to what the base says. */
 	memset(segment_flags(g) + first, LEDGER_UNKNOWN, pages);
 	atomic_fetch_add(&g->stage->writes, 1);
-	err = write_all(g->stage->fd, bounce + i * page, end - at, at);
+	err = write_all(g->stage, bounce + i * page, end - at, at);
 	for (uint64_t p = 0; p < pages && !err; p++) {
 		ledger_bases(g->ledger)[first + p] = b->digest[i + p];
 		segment_flags(g)[first + p] = LEDGER_PENDING;
@@ -163,15 +193,6 @@ static int begin_write_out(const struct batch *b)
 	}
 	__atomic_store_n(&b->g->stage->unflushed, true, __ATOMIC_RELAXED); /* by any thread */
 	return err;
-}
-
-/* A description that is the program's, too, for want of one of our own, may be in append mode
- * by now. */
-static bool writes_in_place(const struct stage *s)
-{
-	const int flags = s->aside > 0 ? 0 : fcntl(s->fd, F_GETFL);
-
-	return flags < 0 || !(flags & (O_APPEND | O_DIRECT));
 }
 
 /* `more`: to come. */
@@ -376,7 +397,7 @@ void engine_write_again(struct segment *g)
 		memcpy(copy, g->mem + p * page, page);
 		n = pread(g->stage->fd, file, page, at);
 		if (n > 0 && !memcmp(copy, file, (size_t)n) &&
-		    write_all(g->stage->fd, copy, (size_t)n, (uint64_t)at) < 0)
+		    write_all(g->stage, copy, (size_t)n, (uint64_t)at) < 0)
 			segment_flags(g)[p] = LEDGER_UNKNOWN;
 		board_end_write(g->stage);
 	}

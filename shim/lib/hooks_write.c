@@ -10,16 +10,13 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "common/newer.h"
 #include "lib/filetruth.h"
 #include "lib/hooks.h"
 #include "lib/join.h"
 #include "lib/sync.h"
 #include "lib/touch.h"
 #include "lib/turn.h"
-
-#ifndef RWF_NOAPPEND
-#define RWF_NOAPPEND 0x20
-#endif
 
 struct writing {
 	int fd;
