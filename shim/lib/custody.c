@@ -187,7 +187,8 @@ int custody_find(struct custody *c, const struct vma *v, const char *path, struc
 		if (try_elsewhere(&s, l->pair[0], NULL))
 			return 0;
 	c->lot = -1;
-	if (try_table(&s))
+	c->lent = try_table(&s);
+	if (c->lent)
 		return 0;
 	if (path[0] == '/' && try_elsewhere(&s, -1, path))
 		return 0;

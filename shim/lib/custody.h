@@ -21,6 +21,7 @@ struct custody {
 	bool dax; /* mapped without a page cache: pins fail with EOPNOTSUPP */
 	/* how custody_send() comes by it: */
 	int fd;		  /* the program's own, or */
+	bool lent;	  /* one that is another thread's, perhaps, to close at any moment */
 	int lot;	  /* parked in flight, or */
 	const char *path; /* by name, */
 	bool named;	  /* by the program, that is: */
@@ -46,6 +47,13 @@ int custody_send_with(int sock, struct msg *m, const struct custody *c, const in
 static inline bool custody_denied(int err, enum reason why)
 {
 	return (err == -EACCES || err == -EPERM) && why == REASON_NO_DESCRIPTOR;
+}
+
+/* Whether what was found has gone since, or its number stands for something else: then there is
+ * to be looked once more, a few times. */
+static inline bool custody_vanished(const struct custody *c, int err, int *tries)
+{
+	return c->lent && (err == -EBADF || err == -ESTALE) && (*tries)++ < 8;
 }
 
 /* The program is about to close its descriptor of f: keep one in flight for as long as there

@@ -66,9 +66,9 @@ static int recover_by(struct segment *s, uintptr_t saved, uint32_t flags, enum r
 {
 	struct attach a = { .s = s };
 	struct scratch scratch;
+	int err, tries = 0;
 	char path[4096];
 	struct vma v;
-	int err;
 
 	if (scratch_open(&scratch) < 0)
 		return -ENOMEM;
@@ -77,10 +77,13 @@ static int recover_by(struct segment *s, uintptr_t saved, uint32_t flags, enum r
 		*ret_why = REASON_CHANGED;
 		err = -ESTALE;
 	}
-	if (!err)
-		err = custody_find(&a.c, &v, path, s->file, &scratch, ret_why);
-	if (!err)
-		err = attach(&a, path, flags, ret_why);
+	if (!err) {
+		do {
+			err = custody_find(&a.c, &v, path, s->file, &scratch, ret_why);
+			if (!err)
+				err = attach(&a, path, flags, ret_why);
+		} while (custody_vanished(&a.c, err, &tries));
+	}
 	scratch_close(&scratch);
 	return err;
 }

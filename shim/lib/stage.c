@@ -280,6 +280,17 @@ static int stage_gap(struct exchange *x, struct custody *c, struct scratch *scra
 	return err;
 }
 
+/* The path is the keeper's, for people only: it is not opened where there is a descriptor. */
+static int find(struct custody *c, const struct vma *v, const char *path, struct file *f,
+		struct scratch *scratch, enum reason *ret_why)
+{
+	const int err = custody_find(c, v, path, f, scratch, ret_why);
+
+	if (!c->path)
+		c->path = path;
+	return err;
+}
+
 /* What is there to know of the file, its size among it, once no call that changes it is under
  * way any more. Twice for a mapping that the records do not know, or no longer. */
 static int find_quiet(struct custody *c, const struct vma *v, const char *path,
@@ -297,10 +308,10 @@ static int find_quiet(struct custody *c, const struct vma *v, const char *path,
 			if (!inflight_wait(quiet))
 				return exchange_fail(ret_why, REASON_CALL_IN_FLIGHT, -EBUSY);
 		}
-		err = custody_find(c, v, path, f, scratch, ret_why);
+		err = find(c, v, path, f, scratch, ret_why);
 		if (err && f) { /* another file stands there now than the records say */
 			f = NULL;
-			err = custody_find(c, v, path, NULL, scratch, ret_why);
+			err = find(c, v, path, NULL, scratch, ret_why);
 		}
 		if (err || !inode_key_cmp(quiet, c->key))
 			return err;
@@ -318,7 +329,7 @@ static int stage_quietly(const struct vma *v, const char *path, uint64_t off, ui
 	struct scratch own = *scratch; /* what is used here is free again for the next range */
 	struct custody c;
 	struct segment *s;
-	int err;
+	int err, tries = 0;
 
 	err = find_quiet(&c, v, path, a, &own, ret_why);
 	if (err)
@@ -331,9 +342,6 @@ static int stage_quietly(const struct vma *v, const char *path, uint64_t off, ui
 		return exchange_fail(ret_why, REASON_PAST_EOF, -EFAULT);
 	if (native_overlaps(c.key, off, end))
 		return exchange_fail(ret_why, REASON_NATIVE_PIN, -EBUSY);
-	if (!c.path)
-		c.path = path; /* the keeper's, for people only; never opened when c.fd or c.lot
-				  is set */
 	x.f = space_file(c.key, true);
 	if (!x.f)
 		return exchange_fail(ret_why, REASON_NO_MEMORY, -ENOMEM);
@@ -353,6 +361,11 @@ static int stage_quietly(const struct vma *v, const char *path, uint64_t off, ui
 		x.end = s ? s->off : end;
 		err = stage_gap(&x, &c, &own);
 		*ret_why = x.why;
+		if (custody_vanished(&c, err, &tries)) {
+			x.end = off;
+			err = find(&c, v, path, x.f, &own, ret_why);
+			continue;
+		}
 		if (!err) {
 			PROBE(stage, path, x.off, x.end - x.off, x.n);
 			record_say(&(struct record){ .kind = EV_STAGE,

@@ -71,6 +71,47 @@ static void munmap__unseen_then_released(void **state)
 	io_uring_queue_exit(&s.ring);
 }
 
+static atomic_bool enough;
+
+static void *open_and_close(void *arg)
+{
+	int fd;
+
+	while (!atomic_load(&enough)) {
+		fd = open(path_of("data"), O_RDWR | O_CLOEXEC);
+		if (fd >= 0)
+			close(fd);
+	}
+	return arg;
+}
+
+/* What another thread has open, and closes again, is found, and is gone when it is used. */
+static void register__descriptor_of_another_thread(void **state)
+{
+	struct io_uring ring;
+	pthread_t thread;
+	unsigned char *map;
+	int fd;
+
+	(void)state;
+	make_file("data", SIZE);
+	fd = open_file("data", O_RDWR);
+	map = (unsigned char *)inline_call(SYS_mmap, 0, SIZE, PROT_READ | PROT_WRITE,
+					   MAP_SHARED, fd, 0);
+	assert_int_equal(close(fd), 0);
+	ring_init(&ring);
+	assert_int_equal(pthread_create(&thread, NULL, open_and_close, NULL), 0);
+	for (int i = 0; i < 200; i++) {
+		must_stage(register_one(&ring, map, SIZE));
+		assert_int_equal(io_uring_unregister_buffers(&ring), 0);
+		if (with_shim())
+			(void)pinstage_release(map, SIZE);
+	}
+	atomic_store(&enough, true);
+	assert_int_equal(pthread_join(thread, NULL), 0);
+	io_uring_queue_exit(&ring);
+}
+
 /* Where memory was moved to unseen, msync() carries what it shows all the same. */
 static void mremap__unseen_then_msync(void **state)
 {
@@ -599,6 +640,7 @@ int main(int argc, char **argv)
 	static const struct test cases[] = {
 		TEST(munmap__unseen_then_released),
 		TEST(mremap__unseen_then_msync),
+		TEST(register__descriptor_of_another_thread),
 		TEST(mmap__unseen_over_part),
 		TEST(mmap__unseen_of_same_file),
 		TEST(kept_mapping__overwritten),
