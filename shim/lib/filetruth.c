@@ -29,13 +29,6 @@ bool file_copy_in(void *dst, const void *src, size_t n)
 	return got;
 }
 
-static bool copy_out(void *dst, const void *src, size_t n)
-{
-	const struct iovec from = { (void *)(uintptr_t)src, n }, to = { dst, n };
-
-	return process_vm_writev(getpid(), &from, 1, &to, 1, 0) == (ssize_t)n;
-}
-
 bool file_copy_out(void *dst, const void *src, size_t n)
 {
 	unsigned before;
@@ -43,7 +36,7 @@ bool file_copy_out(void *dst, const void *src, size_t n)
 
 	do {
 		before = space_exchanges();
-		put = copy_out(dst, src, n);
+		put = pin_copy_out(dst, src, n);
 	} while (!put && space_exchange_between(before));
 	return put;
 }

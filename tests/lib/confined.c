@@ -7,6 +7,8 @@
  *   register    the mapping as a fixed buffer; prints `registered` or `refused: ERROR`
  *   store       into all of it
  *   sync        msync(); prints `synced` or its error
+ *   copy:F      5000 bytes to the file's offset 100 from the file F, with positions in the
+ *               last bytes of the mapping; prints `copied`, or what is wrong
  *   exchange:F  all with the file F, as XFS can, and back by F's descriptor; prints `exchanged`
  *               or its error, twice
  *   setuid      becomes nobody, for good
@@ -45,9 +47,12 @@ static const struct {
 	{ "fanotify_init", SYS_fanotify_init },
 	{ "fdatasync", SYS_fdatasync },
 	{ "io_uring_setup", SYS_io_uring_setup },
+	{ "membarrier", SYS_membarrier },
 	{ "memfd_create", SYS_memfd_create },
 	{ "process_vm_readv", SYS_process_vm_readv },
+	{ "process_vm_writev", SYS_process_vm_writev },
 	{ "socket", SYS_socket },
+	{ "sync_file_range", SYS_sync_file_range },
 	{ "userfaultfd", SYS_userfaultfd },
 };
 
@@ -156,6 +161,27 @@ static void exchange(int fd, size_t size, const char *name)
 	close(with);
 }
 
+static const char *copy(int fd, unsigned char *map, size_t size, const char *name)
+{
+	static unsigned char data[5000];
+	off_t *from = (off_t *)(map + size) - 2, *to = from + 1;
+	const int in = open(name, O_RDWR | O_CREAT, 0600);
+	ssize_t n;
+
+	must(in, name);
+	fill(data, sizeof(data), 100, NEW);
+	must((int)pwrite(in, data, sizeof(data), 0), name);
+	*from = 0;
+	*to = 100;
+	n = copy_file_range(in, from, fd, to, sizeof(data), 0);
+	close(in);
+	if (n < 0)
+		return strerror(errno);
+	if (n != sizeof(data) || *from != n || *to != 100 + n)
+		return "too little, or not as told";
+	return memcmp(map + 100, data, sizeof(data)) ? "not in memory" : "copied";
+}
+
 static void go_on_in_child(void)
 {
 	const pid_t pid = fork();
@@ -188,6 +214,8 @@ int main(int argc, char **argv)
 			fill(map, size, 0, DEVICE);
 		} else if (strcmp(argv[i], "sync") == 0) {
 			say(msync(map, size, MS_SYNC) < 0 ? strerror(errno) : "synced");
+		} else if (strncmp(argv[i], "copy:", 5) == 0) {
+			say(copy(fd, map, size, argv[i] + 5));
 		} else if (strncmp(argv[i], "exchange:", 9) == 0) {
 			exchange(fd, size, argv[i] + 9);
 		} else if (strcmp(argv[i], "setuid") == 0) {
