@@ -267,15 +267,16 @@ void file_give(struct inode_key key, const struct iovec *iov, int n, size_t left
 static bool clear_segment(const struct segment *s, uint64_t off, uint64_t end)
 {
 	const uint64_t lo = MAX(off, s->off), hi = MIN(end, s->off + s->len);
+	const uint64_t first = page_down(lo);
 	char *p;
 
 	if (lo >= hi)
 		return true;
-	p = exchange_map_memory(s, s->off, s->len);
+	p = exchange_map_memory(s, first, hi - first);
 	if (!p)
 		return false;
-	memset(p + (lo - s->off), 0, hi - lo);
-	real.munmap(p, s->len);
+	memset(p + (lo - first), 0, hi - lo);
+	real.munmap(p, hi - first);
 	return true;
 }
 

@@ -7,6 +7,7 @@
 #include <linux/fs.h>
 #include <pthread.h>
 #include <sys/ioctl.h>
+#include <sys/resource.h>
 #include <sys/sendfile.h>
 #include <sys/syscall.h>
 
@@ -226,6 +227,83 @@ static void sendfile__from_device_into(void **state)
 	both(sendfile(fd, zero, NULL, (size_t)page(7)));
 	both(lseek(fd, 0, SEEK_CUR));
 	close(zero);
+	alike_same();
+	alike_end();
+}
+
+/* All that is mapped from here on is locked, and little more of that allowed. */
+static void lock_all_memory(struct rlimit *ret_before)
+{
+	struct rlimit limit;
+	unsigned long locked = 0;
+	char line[256];
+	FILE *f;
+
+	if (mlockall(MCL_CURRENT | MCL_FUTURE) < 0)
+		assert_int_equal(mlockall(MCL_FUTURE), 0);
+	f = fopen("/proc/self/status", "re");
+	assert_non_null(f);
+	while (fgets(line, sizeof(line), f))
+		(void)sscanf(line, "VmLck: %lu", &locked);
+	fclose(f);
+	assert_int_equal(getrlimit(RLIMIT_MEMLOCK, ret_before), 0);
+	limit = *ret_before;
+	limit.rlim_cur = (locked + 64) * KIB;
+	if (limit.rlim_cur <= limit.rlim_max) /* but for root, to whom it does not matter */
+		assert_int_equal(setrlimit(RLIMIT_MEMLOCK, &limit), 0);
+}
+
+static void all_memory_locked__into(void **state)
+{
+	loff_t from[2] = { 100, 100 }, to[2] = { page(2) + 7, page(2) + 7 };
+	struct rlimit limit;
+	int other, p[2];
+
+	(void)state;
+	must_begin(SIZE - 100, 0, true);
+	other = third(0);
+	assert_int_equal(pipe(p), 0);
+	lock_all_memory(&limit);
+	assert_int_equal(both(copy_file_range(other, &from[i], fd, &to[i], (size_t)page(9), 0)),
+			 page(9));
+	both(lseek(fd, page(12) + 1, SEEK_SET));
+	assert_int_equal(both(sendfile(fd, other, &from[i], (size_t)page(7))), page(7));
+	assert_int_equal(both(splice(other, &from[i], p[1], NULL, 5000, 0)), 5000);
+	to[0] = to[1] = page(30) + 9;
+	assert_int_equal(both(splice(p[0], NULL, fd, &to[i], 5000, 0)), 5000);
+	/* Over a gap: what was stored behind the end reads zero. */
+	to[0] = to[1] = SIZE + 10;
+	assert_int_equal(both(copy_file_range(other, &from[i], fd, &to[i], 100, 0)), 100);
+	assert_int_equal(setrlimit(RLIMIT_MEMLOCK, &limit), 0);
+	alike_same();
+	close(p[0]);
+	close(p[1]);
+	close(other);
+	alike_end();
+}
+
+static void all_memory_locked__from(void **state)
+{
+	off_t from = page(1), to = 0;
+	struct rlimit limit;
+	int other, p[2];
+
+	(void)state;
+	must_begin(SIZE, 0, true);
+	other = third(O_TRUNC);
+	assert_int_equal(pipe(p), 0);
+	lock_all_memory(&limit);
+	assert_int_equal(copy_file_range(t.fd[0], &from, other, &to, (size_t)page(7), 0),
+			 page(7));
+	assert_int_equal(lseek(other, page(7), SEEK_SET), page(7));
+	assert_int_equal(sendfile(other, t.fd[0], &from, (size_t)page(7)), page(7));
+	assert_int_equal(splice(t.fd[0], &from, p[1], NULL, (size_t)page(7), 0), page(7));
+	assert_int_equal(splice(p[0], NULL, other, NULL, (size_t)page(7), 0), page(7));
+	assert_int_equal(setrlimit(RLIMIT_MEMLOCK, &limit), 0);
+	assert_third_is_alike(other, page(1), (size_t)page(21));
+	close(p[0]);
+	close(p[1]);
+	close(other);
 	alike_same();
 	alike_end();
 }
@@ -676,6 +754,8 @@ int main(int argc, char **argv)
 		TEST(sendfile__from),
 		TEST(sendfile__from_pipe_into),
 		TEST(sendfile__from_device_into),
+		TEST(all_memory_locked__into),
+		TEST(all_memory_locked__from),
 		TEST(splice__into),
 		TEST(splice__position_that_cannot_be_written),
 		TEST(splice__waits_for_data),
