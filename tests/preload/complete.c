@@ -415,6 +415,76 @@ static void positions_in_the_range__are_used(void **state)
 	pthread_join(thread, NULL);
 }
 
+/* Since the thread last used the range, an exchange may have begun or not: it would have waited
+ * for that. */
+static void let_one_begin(void)
+{
+	static unsigned us;
+
+	us = (us + 379) % 3000;
+	usleep(us);
+}
+
+/* The list itself, too, which is what a call copies first; and errno stays as it was. */
+#define LIST_AT (STAGED - 4096)
+#define LISTED	(BEFORE + LIST_AT)
+
+static ssize_t call_with_list(const struct iovec *v, unsigned n)
+{
+	switch (n % 6) {
+	case 0:
+		return readv(source, v, 3);
+	case 1:
+		return preadv(source, v, 3, 0);
+	case 2:
+		return preadv2(source, v, 3, -1, 0);
+	case 3:
+		return writev(target, v, 3);
+	case 4:
+		return pwritev(target, v, 3, 0);
+	default:
+		return pwritev2(target, v, 3, -1, 0);
+	}
+}
+
+static void lists_in_the_range__are_used(void **state)
+{
+	const uint64_t until = now_ms() + 3 * MS;
+	unsigned seed = DEVICE;
+	struct iovec *v;
+	pthread_t thread;
+
+	(void)state;
+	begin();
+	v = (struct iovec *)(buffer + LISTED);
+	v[0] = iov(buffer, 1000);
+	v[1] = iov(buffer + 1000, BEFORE + 2000);
+	v[2] = iov(buffer + 3000 + BEFORE, LIST_AT - 3000);
+	assert_int_equal(pthread_create(&thread, NULL, exchange, NULL), 0);
+	for (unsigned n = 0; now_ms() < until || n % 6; n++) {
+		if (n % 6 == 0) {
+			seed = seed == DEVICE ? NEWER : DEVICE;
+			fill(there, LISTED, 0, seed);
+			assert_int_equal(pwrite(source, there, LISTED, 0), LISTED);
+		}
+		assert_int_equal(ftruncate(target, 0), 0);
+		lseek(source, 0, SEEK_SET);
+		lseek(target, 0, SEEK_SET);
+		let_one_begin();
+		errno = EXDEV;
+		assert_int_equal(call_with_list(v, n), LISTED);
+		assert_int_equal(errno, EXDEV);
+		assert_content(buffer, LISTED, 0, seed);
+		if (n % 6 < 3)
+			continue;
+		assert_int_equal(pread(target, there, LISTED, 0), LISTED);
+		assert_content(there, LISTED, 0, seed);
+	}
+	stop = true;
+	pthread_join(thread, NULL);
+	assert_true(exchanges > 0);
+}
+
 static atomic_uint signals;
 
 static void on_limit(int sig)
@@ -458,6 +528,7 @@ int main(int argc, char **argv)
 		TEST(reads_at_one_position__are_whole),
 		TEST(read_of_an_empty_pipe__delays_no_registration),
 		TEST(positions_in_the_range__are_used),
+		TEST(lists_in_the_range__are_used),
 		TEST(writes_to_a_pipe__are_complete),
 		TEST(writes__end_at_the_limit_without_its_signal),
 		{ 0 }
