@@ -7,6 +7,7 @@
 #include <linux/fiemap.h>
 #include <linux/fs.h>
 #include <linux/magic.h>
+#include <stddef.h>
 #include <sys/ioctl.h>
 #include <sys/stat.h>
 #include <sys/vfs.h>
@@ -50,16 +51,33 @@ static int clone_file(int fd, unsigned long request, void *arg, int source,
 	return ret;
 }
 
+/* The argument may be behind a curtain. Only what may be done twice, and without a call begun.
+ */
+static int do_again(int fd, unsigned long request, void *arg)
+{
+	const int saved = errno;
+	unsigned before;
+	int ret;
+
+	do {
+		errno = saved;
+		before = space_exchanges();
+		ret = real.ioctl(fd, request, arg);
+	} while (unlikely(ret < 0 && errno == EFAULT) && space_exchange_between(before));
+	return ret;
+}
+
 /* XFS exchanges ranges of two files (Linux 6.10), the one behind fd and this one. Newer than
- * the headers of many a system. What COMMIT_RANGE has behind that does not matter here. */
+ * the headers of many a system. */
 struct exchange_range {
 	int32_t file1;
 	uint32_t pad;
 	uint64_t offset1, offset2, length, flags;
+	uint64_t more[6]; /* of COMMIT_RANGE: does not matter here */
 };
 
-#define EXCHANGE_RANGE _IOW('X', 129, struct exchange_range)
-#define COMMIT_RANGE   _IOC(_IOC_WRITE, 'X', 131, sizeof(struct exchange_range) + 48)
+#define EXCHANGE_RANGE _IOC(_IOC_WRITE, 'X', 129, offsetof(struct exchange_range, more))
+#define COMMIT_RANGE   _IOW('X', 131, struct exchange_range)
 #define TO_THE_END     1 /* of both, among the flags */
 
 static bool on_xfs(int fd)
@@ -86,14 +104,14 @@ static int exchange_contents(int fd, unsigned long request, void *arg)
 	bool others;
 	int ret;
 
-	if (!file_copy_in(&r, arg, sizeof(r)) || !on_xfs(fd))
+	if (!file_copy_in(&r, arg, _IOC_SIZE(request)) || !on_xfs(fd))
 		return real.ioctl(fd, request, arg);
 	if ((unlikely(anything_staged()) && sync_fd_staged(r.file1, &key)) ||
 	    !file_enter(fd, &key)) {
 		errno = EOPNOTSUPP;
 		return -1;
 	}
-	ret = real.ioctl(fd, request, arg);
+	ret = real.ioctl(fd, request, &r);
 	others = file_leave(fd, key);
 	if (others && ret >= 0)
 		after_exchange(fd, r.offset2, &r);
@@ -192,11 +210,11 @@ int on_ioctl(int fd, unsigned long request, void *arg)
 	case FIDEDUPERANGE:
 		if (unlikely(anything_staged()))
 			before_dedupe(fd, arg);
-		break;
+		return do_again(fd, request, arg);
 	case FS_IOC_FIEMAP:
 		if (unlikely(anything_staged()))
 			file_before_read(fd, SSIZE_MAX, 0);
-		break;
+		return do_again(fd, request, arg);
 	}
 	return real.ioctl(fd, request, arg);
 }

@@ -6,8 +6,11 @@
  * there. Of each buffer the first part is ordinary memory, so that what meets the curtain has
  * begun.
  */
+#include <linux/fiemap.h>
+#include <linux/fs.h>
 #include <pthread.h>
 #include <stdatomic.h>
+#include <sys/ioctl.h>
 #include <sys/resource.h>
 #include <sys/sendfile.h>
 #include <sys/uio.h>
@@ -485,6 +488,64 @@ static void lists_in_the_range__are_used(void **state)
 	assert_true(exchanges > 0);
 }
 
+/* What ioctl() says of files, with its argument at p: an error, or what came of it. */
+static int clone_by(void *p)
+{
+	struct file_clone_range *range = p;
+
+	*range = (struct file_clone_range){ .src_fd = source, .src_length = TOTAL };
+	let_one_begin();
+	return ioctl(target, FICLONERANGE, range) < 0 ? -errno : 0;
+}
+
+static int dedupe_by(void *p)
+{
+	struct file_dedupe_range *range = p;
+
+	*range = (struct file_dedupe_range){ .src_length = STAGED, .dest_count = 1 };
+	range->info[0] = (struct file_dedupe_range_info){ .dest_fd = target };
+	let_one_begin();
+	if (ioctl(source, FIDEDUPERANGE, range) < 0)
+		return -errno;
+	return range->info[0].status < 0 ? range->info[0].status
+					 : (int)range->info[0].bytes_deduped;
+}
+
+static int extents_by(void *p)
+{
+	struct fiemap *map = p;
+
+	*map = (struct fiemap){ .fm_length = TOTAL,
+				.fm_flags = FIEMAP_FLAG_SYNC,
+				.fm_extent_count = 8 };
+	let_one_begin();
+	return ioctl(source, FS_IOC_FIEMAP, map) < 0 ? -errno : (int)map->fm_mapped_extents;
+}
+
+static void arguments_of_ioctl_in_the_range__are_used(void **state)
+{
+	static int (*const call[])(void *) = { clone_by, dedupe_by, extents_by };
+	static uint64_t elsewhere[512];
+	int want[ARRAY_SIZE(call)] = { 0 };
+	pthread_t thread;
+	uint64_t until;
+
+	(void)state;
+	begin();
+	fsync(source);
+	for (size_t i = 0; i < ARRAY_SIZE(call); i++)
+		want[i] = call[i](elsewhere);
+	assert_true(want[2] > 0);
+	assert_int_equal(pthread_create(&thread, NULL, exchange, NULL), 0);
+	for (size_t i = 0; i < ARRAY_SIZE(call); i++)
+		for (until = now_ms() + MS; now_ms() < until;)
+			assert_int_equal(call[i](buffer + BEFORE + 100 * sizeof(uint64_t)),
+					 want[i]);
+	stop = true;
+	pthread_join(thread, NULL);
+	assert_true(exchanges >= ARRAY_SIZE(call));
+}
+
 static atomic_uint signals;
 
 static void on_limit(int sig)
@@ -529,6 +590,7 @@ int main(int argc, char **argv)
 		TEST(read_of_an_empty_pipe__delays_no_registration),
 		TEST(positions_in_the_range__are_used),
 		TEST(lists_in_the_range__are_used),
+		TEST(arguments_of_ioctl_in_the_range__are_used),
 		TEST(writes_to_a_pipe__are_complete),
 		TEST(writes__end_at_the_limit_without_its_signal),
 		{ 0 }
