@@ -1,11 +1,14 @@
 /* SPDX-License-Identifier: MIT */
 /* Reading a file that is staged: what memory has is carried to the file first. */
 #include <limits.h>
+#include <pthread.h>
+#include <sys/socket.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
 #include "lib/filetruth.h"
 #include "lib/hooks.h"
+#include "lib/scratch.h"
 #include "lib/touch.h"
 #include "lib/turn.h"
 
@@ -95,12 +98,80 @@ static __attribute__((noinline)) ssize_t read_rest(const struct reading *r, ssiz
 	return done;
 }
 
+/* Whether what it gives is gone, also if it could not be put where it was asked for. (The files
+ * that the kernel makes up have no size.) */
+static bool gives_once(int fd)
+{
+	socklen_t len = sizeof(int);
+	struct stat st;
+	int type;
+
+	if (fstat(fd, &st) < 0)
+		return false;
+	switch (st.st_mode & S_IFMT) {
+	case S_IFREG:
+		return st.st_size == 0;
+	case S_IFSOCK:
+		return getsockopt(fd, SOL_SOCKET, SO_TYPE, &type, &len) == 0 &&
+		       type != SOCK_STREAM;
+	case S_IFIFO:
+	case S_IFBLK:
+	case S_IFDIR:
+		return false;
+	default:
+		return true;
+	}
+}
+
+#define ASIDE_MOST (64UL * 1024) /* events, lines and messages are not longer */
+
+static bool belongs_aside(const struct reading *r)
+{
+	return r->single && r->iov->iov_len && r->iov->iov_len <= ASIDE_MOST &&
+	       space_concerned((uintptr_t)r->iov->iov_base, r->iov->iov_len) &&
+	       gives_once(r->fd);
+}
+
+static void close_aside(void *scratch)
+{
+	scratch_close(scratch);
+}
+
+/* By way of memory over which no curtain comes: for as long as it waits, one may be drawn over
+ * the program's. */
+static ssize_t read_aside(const struct reading *r)
+{
+	const int before = errno;
+	struct scratch scratch;
+	struct iovec own;
+	int saved;
+	ssize_t ret;
+
+	if (scratch_open(&scratch) < 0) {
+		errno = ENOMEM;
+		return -1;
+	}
+	own = (struct iovec){ scratch_get(&scratch, ASIDE_MOST), r->iov->iov_len };
+	pthread_cleanup_push(close_aside, &scratch);
+	errno = before;
+	ret = read_file(&(struct reading){ r->fd, &own, 1, r->off, r->how, .single = true });
+	if (ret > 0 && !file_copy_out(r->iov->iov_base, own.iov_base, (size_t)ret))
+		ret = -1; /* with the kernel's errno */
+	saved = errno;
+	pthread_cleanup_pop(1);
+	errno = saved;
+	return ret;
+}
+
 /* Which may meet a curtain. */
 static ssize_t read_whole(const struct reading *r)
 {
 	unsigned before;
-	const ssize_t ret = read_once(r, &before);
+	ssize_t ret;
 
+	if (unlikely(belongs_aside(r)))
+		return read_aside(r);
+	ret = read_once(r, &before);
 	return space_exchange_since(before) ? read_rest(r, ret, before) : ret;
 }
 

@@ -9,11 +9,17 @@
 #include <linux/fiemap.h>
 #include <linux/fs.h>
 #include <pthread.h>
+#include <semaphore.h>
 #include <stdatomic.h>
+#include <sys/eventfd.h>
+#include <sys/inotify.h>
 #include <sys/ioctl.h>
 #include <sys/resource.h>
 #include <sys/sendfile.h>
+#include <sys/socket.h>
+#include <sys/timerfd.h>
 #include <sys/uio.h>
+#include <time.h>
 
 #include <pinstage.h>
 
@@ -546,6 +552,106 @@ static void arguments_of_ioctl_in_the_range__are_used(void **state)
 	assert_true(exchanges >= ARRAY_SIZE(call));
 }
 
+/* What is given once: each gives `want` bytes when it is told to, and then has nothing. */
+struct giver {
+	void (*give)(void);
+	ssize_t want;
+	int fd, to;
+};
+
+static struct giver giver;
+static sem_t taken;
+static ssize_t took;
+
+static void give_event(void)
+{
+	assert_int_equal(eventfd_write(giver.fd, 7), 0);
+}
+
+static void give_tick(void)
+{
+	const struct itimerspec soon = { .it_value = { .tv_nsec = 1000 } };
+
+	assert_int_equal(timerfd_settime(giver.fd, 0, &soon, NULL), 0);
+}
+
+static void give_message(void)
+{
+	assert_int_equal(send(giver.to, there, 1000, 0), 1000);
+}
+
+static void give_name(void)
+{
+	make_sparse("named", 0);
+	assert_int_equal(unlink(path_of("named")), 0);
+}
+
+static void *take(void *arg)
+{
+	atomic_bool *last = arg;
+	bool end;
+
+	do {
+		took = read(giver.fd, buffer + BEFORE + 1000, 4000);
+		end = *last;
+		sem_post(&taken);
+	} while (!end);
+	return NULL;
+}
+
+static void must_be_taken(unsigned n)
+{
+	struct timespec most;
+
+	clock_gettime(CLOCK_REALTIME, &most);
+	most.tv_sec += 10;
+	giver.give();
+	if (sem_timedwait(&taken, &most) < 0)
+		fail_test("what was given the %uth time was lost\n", n);
+	assert_int_equal(took, giver.want);
+}
+
+static void all_must_be_taken(struct giver from)
+{
+	const uint64_t until = now_ms() + MS;
+	atomic_bool last = false;
+	pthread_t thread;
+	unsigned n = 0;
+
+	giver = from;
+	assert_true(giver.fd >= 0);
+	assert_int_equal(pthread_create(&thread, NULL, take, &last), 0);
+	for (; now_ms() < until; n++) {
+		usleep(n * 37 % 500); /* it may be asked for by now, or not */
+		must_be_taken(n);
+	}
+	last = true;
+	must_be_taken(n);
+	pthread_join(thread, NULL);
+	close(giver.fd);
+}
+
+static void what_is_given_once__is_not_lost(void **state)
+{
+	const int watch = inotify_init1(IN_CLOEXEC);
+	pthread_t thread;
+
+	(void)state;
+	begin();
+	assert_true(inotify_add_watch(watch, test_dir(), IN_DELETE) >= 0);
+	assert_int_equal(socketpair(AF_UNIX, SOCK_DGRAM, 0, ends), 0);
+	assert_int_equal(sem_init(&taken, 0, 0), 0);
+	assert_int_equal(pthread_create(&thread, NULL, exchange, NULL), 0);
+	all_must_be_taken((struct giver){ give_event, 8, eventfd(0, EFD_CLOEXEC), -1 });
+	all_must_be_taken(
+		(struct giver){ give_tick, 8, timerfd_create(CLOCK_MONOTONIC, 0), -1 });
+	all_must_be_taken((struct giver){ give_message, 1000, ends[0], ends[1] });
+	all_must_be_taken((struct giver){ give_name, 32, watch, -1 });
+	stop = true;
+	pthread_join(thread, NULL);
+	close(ends[1]);
+}
+
 static atomic_uint signals;
 
 static void on_limit(int sig)
@@ -591,6 +697,7 @@ int main(int argc, char **argv)
 		TEST(positions_in_the_range__are_used),
 		TEST(lists_in_the_range__are_used),
 		TEST(arguments_of_ioctl_in_the_range__are_used),
+		TEST(what_is_given_once__is_not_lost),
 		TEST(writes_to_a_pipe__are_complete),
 		TEST(writes__end_at_the_limit_without_its_signal),
 		{ 0 }
