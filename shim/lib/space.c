@@ -120,10 +120,12 @@ static bool over_place(uintptr_t start, uintptr_t end)
 
 bool space_concerned(uintptr_t start, size_t len)
 {
-	const uintptr_t end = start + page_up(len);
+	uintptr_t end;
 
-	return atomic_load_explicit(&space.tracked, memory_order_relaxed) != 0 &&
-	       (areas_touched(&space.areas, start, end) || over_place(start, end));
+	if (!atomic_load_explicit(&space.tracked, memory_order_relaxed))
+		return false;
+	end = start + page_up(len);
+	return areas_touched(&space.areas, start, end) || over_place(start, end);
 }
 
 static unsigned slot_of(struct inode_key key)
