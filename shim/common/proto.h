@@ -127,6 +127,9 @@ struct msg {
  * USERS answer: the IDs, as the keeper sees them, of the processes that have segment `id`
  *        mapped, from the arg[0]th on; len = how many of them are in text. */
 
+/* How far a window reaches beyond its segment to either side, at most. */
+#define LARGEST_FOLIO (2UL << 20)
+
 void msg_init(struct msg *m, enum msg_type type);
 
 /* Sends one message with up to PROTO_ASKS descriptors; -errno. */

@@ -34,9 +34,8 @@
 #include "keeper/keeper.h"
 #include "keeper/parts.h"
 
-#define PART_BYTES    (4UL << 20) /* what is worth a thread */
-#define LARGEST_FOLIO (2UL << 20)
-#define AROUND	      (64UL << 10) /* what is mapped with a page, unless set otherwise */
+#define PART_BYTES (4UL << 20)	/* what is worth a thread */
+#define AROUND	   (64UL << 10) /* what is mapped with a page, unless set otherwise */
 
 static void *map_file(const struct segment *g, uint64_t off, uint64_t len)
 {

@@ -25,9 +25,12 @@ static struct segment *filling(struct stage *s, struct job *j)
 
 static int window_of(struct segment *g, const struct msg *m, struct window *w)
 {
+	const uint64_t end = g->off + g->len;
 	int err = within_file(g->stage, m->off, m->len);
 
-	if (err || m->off > g->off || m->off + m->len < g->off + g->len)
+	if (err || m->off > g->off || m->off + m->len < end ||
+	    m->off < g->off - MIN(g->off, LARGEST_FOLIO) ||
+	    m->off + m->len > end + LARGEST_FOLIO)
 		return err ? err : -EINVAL;
 	*w = (struct window){ m->off, m->len, MIN(m->arg[0], (uint64_t)10000) };
 	return 0;

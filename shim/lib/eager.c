@@ -22,10 +22,9 @@
 #include "lib/record.h"
 #include "lib/stage.h"
 
-#define FILL_CHUNK    (1UL << 20)
-#define LARGEST_FOLIO (2UL << 20)
-#define PATIENCE_MS   2000
-#define RACES_MOST    1000 /* with others that stage parts of the same range */
+#define FILL_CHUNK  (1UL << 20)
+#define PATIENCE_MS 2000
+#define RACES_MOST  1000 /* with others that stage parts of the same range */
 
 static bool path_of(int fd, char *path, size_t size)
 {

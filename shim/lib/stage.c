@@ -24,8 +24,7 @@
 #include "lib/room.h"
 #include "lib/wake.h"
 
-#define LARGEST_FOLIO (2UL << 20)
-#define PATIENCE_MS   2000 /* for direct I/O under way */
+#define PATIENCE_MS 2000 /* for direct I/O under way */
 
 /* What maps say of the segment's file and memory. */
 static int identify(struct exchange *x)

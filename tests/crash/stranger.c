@@ -6,7 +6,7 @@
  * theirs to give back: such as has not come into force yet, is used by another one only, was
  * let go of, or is of another worker's time. Each is told that there is none, nothing is sealed
  * or written, and who does use it goes on. Nor is there memory for a file by a descriptor that
- * may not write it. Exit status 0 if that is so.
+ * may not write it, nor a window of any size. Exit status 0 if that is so.
  */
 #include "client.h"
 
@@ -94,6 +94,29 @@ static void may_not_write(int sock)
 	}
 }
 
+/* The keeper takes time and memory for each page of a window, of which a file of holes has as
+ * many as one likes. */
+static void may_not_reach_far(int sock)
+{
+	int fds[PROTO_FDS] = { -1, -1, -1 };
+	struct client_file f = file;
+	uint64_t id;
+	struct msg m;
+
+	wants("ftruncate", ftruncate(file.fd, SIZE + 2 * LARGEST_FOLIO) < 0 ? -errno : 0, 0);
+	wants("STAGE", client_take(sock, MSG_STAGE, &f, &id, fds), 0);
+	f.size = SIZE + LARGEST_FOLIO;
+	client_prepare(&m, MSG_CLEAN, &f, id);
+	wants("CLEAN of a window", client_ask(sock, &m, NULL, 0, NULL), 0);
+	f.size += page_size();
+	client_prepare(&m, MSG_CLEAN, &f, id);
+	wants("CLEAN of a window that reaches far", client_ask(sock, &m, NULL, 0, NULL),
+	      -EINVAL);
+	client_prepare(&m, MSG_COMMIT, &f, id);
+	wants("COMMIT of a window that reaches far", client_ask(sock, &m, NULL, 0, NULL),
+	      -EINVAL);
+}
+
 int main(int argc, char **argv)
 {
 	int fds[PROTO_FDS] = { -1, -1, -1 }, owner, other;
@@ -131,5 +154,6 @@ int main(int argc, char **argv)
 	wants("munmap", munmap(map, SIZE), 0);
 	wants("RETIRE", client_say(owner, MSG_RETIRE, &file, id), 0);
 	file_holds(NEWER);
+	may_not_reach_far(owner);
 	return 0;
 }
