@@ -94,6 +94,7 @@ enum msg_type {
 #define STAGE_OR_LEAVE	  4U /* the client can open one: who holds nothing makes way */
 /* Of JOIN: */
 #define JOIN_BREAK	  1U /* what is being filled takes too long: it is broken off */
+#define JOIN_VISIT	  2U /* to write there only, for as long as that takes */
 /* Of ATTACH: */
 #define ATTACH_TO_MAP	  1U /* the client maps it for writing: sealed memory will not do */
 /* Of RELEASE: */

@@ -70,6 +70,20 @@ static void merge(struct stage *s, uint64_t off, uint64_t len)
 	s->merge_next = now_ms() + pace(0, effort_since(begun), false);
 }
 
+/* Who comes to map the file sees in it what others wrote before, and could not be seen to store
+ * once more what memory still had. Where somebody uses the segment, that is as near as for any
+ * client that waits: it may be large, and others may come all the time. */
+void stage_catch_up(struct stage *s, const struct segment *g)
+{
+	outsiders_before(s);
+	if (s->unflushed)
+		stage_hear(s);
+	if (LIST_EMPTY(&g->users))
+		s->merge_next = 0;
+	merge(s, g->off, g->len);
+	outsiders_after(s);
+}
+
 static uint64_t interval_of(const struct stage *s)
 {
 	uint64_t ms = INTERVAL_MOST_MS;

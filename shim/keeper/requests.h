@@ -29,6 +29,8 @@ void hand_over_runs(struct stage *s); /* lock held */
 
 /* passes.c: writes what changed; the error goes into the ledgers and the stage */
 int sync_stage(struct stage *s, uint64_t off, uint64_t len, bool durable);
+/* And before somebody maps what is staged: what others wrote is brought to it. */
+void stage_catch_up(struct stage *s, const struct segment *g);
 
 /* ending.c */
 void segment_let_go(struct segment *g); /* frees it, and wakes who waits for that */

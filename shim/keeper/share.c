@@ -52,6 +52,8 @@ int do_join(struct stage *s, struct job *j, struct segment **ret)
 	err = g->state == SEGMENT_SEALED ? segment_reopen(g) : 0;
 	if (err)
 		return refuse(m, REASON_NO_MEMORY, err);
+	if (!(m->flags & JOIN_VISIT))
+		stage_catch_up(s, g);
 	pthread_mutex_lock(&keeper.lock);
 	segment_use(g, j->from->client);
 	pthread_mutex_unlock(&keeper.lock);

@@ -27,6 +27,7 @@ struct joining {
 	struct custody c;
 	bool found;	 /* c */
 	char path[4096]; /* c's, if that is by name */
+	bool visit;
 	uint64_t waited_ms;
 };
 
@@ -138,7 +139,8 @@ static void wait_for_filling(struct joining *n)
 /* The next segment in [*off, end); *off moves behind it. */
 static int join_next(struct joining *n, uint64_t *off, uint64_t end)
 {
-	const unsigned flags = n->waited_ms > FILLING_MS ? JOIN_BREAK : 0;
+	const unsigned flags =
+		(n->waited_ms > FILLING_MS ? JOIN_BREAK : 0) | (n->visit ? JOIN_VISIT : 0);
 	int fds[PROTO_FDS] = { -1, -1, -1 }, memfd, ledger, err;
 	struct msg m;
 
@@ -169,8 +171,8 @@ static int join_next(struct joining *n, uint64_t *off, uint64_t end)
 	return take(n->f, &m, memfd, ledger);
 }
 
-static int join_range_by(struct file *f, int fd, const char *name, uintptr_t addr, uint64_t off,
-			 uint64_t end)
+static int join_range_by(struct file *f, int fd, const char *name, uintptr_t addr, bool visit,
+			 uint64_t off, uint64_t end)
 {
 	struct joining n;
 	struct segment *s;
@@ -185,6 +187,7 @@ static int join_range_by(struct file *f, int fd, const char *name, uintptr_t add
 	n.name = name;
 	n.addr = addr;
 	n.found = false;
+	n.visit = visit;
 	n.waited_ms = 0;
 	while (off < end && !err) {
 		/* Those that are ours already, and what lies between. */
@@ -207,7 +210,7 @@ static int join_range_by(struct file *f, int fd, const char *name, uintptr_t add
 
 int join_range(struct file *f, int fd, uintptr_t addr, uint64_t off, uint64_t end)
 {
-	return join_range_by(f, fd, NULL, addr, off, end);
+	return join_range_by(f, fd, NULL, addr, false, off, end);
 }
 
 void join_leave(struct file *f, bool visit)
@@ -249,7 +252,7 @@ static void visit_range(struct join_visit *v, uint64_t off, uint64_t end)
 			return;
 		v->f->areas++; /* for as long as the visit lasts */
 	}
-	(void)join_range_by(v->f, v->fd, v->path, 0, off, end);
+	(void)join_range_by(v->f, v->fd, v->path, 0, true, off, end);
 }
 
 void join_visit(struct join_visit *v)

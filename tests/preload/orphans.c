@@ -6,10 +6,11 @@
  */
 #include <dirent.h>
 #include <sys/prctl.h>
+#include <sys/syscall.h>
 
 #include "testlib.h"
 
-#define SIZE   (64 * KIB)
+#define SIZE   (256 * KIB)
 #define HALVES 2
 
 /* The children, for the test itself, which outlives their parent: it may get to wait for a
@@ -242,6 +243,48 @@ static void read__parent_gone(void **state)
 	assert_in_file("data", 0, SIZE, NEW);
 }
 
+#define LATER	 (SIZE / 2) /* where others write, and who comes later */
+#define LATER_BY 4096
+
+/* Finds what others wrote, and stores once more what memory had before that. */
+static void part_comes_later(void **state)
+{
+	static const unsigned char zeroes[LATER_BY];
+	unsigned char *map = map_file("data", SIZE);
+
+	(void)state;
+	if (memcmp(map + LATER, zeroes, LATER_BY) != 0)
+		_exit(1);
+	fill(map + LATER, LATER_BY, LATER, NEW);
+	_exit(msync(map, SIZE, MS_SYNC) < 0 ? 2 : 0);
+}
+
+static int waits_for_one_who_comes(struct view *v)
+{
+	static const unsigned char zeroes[LATER_BY];
+	int ret;
+
+	for (int round = 0; round < 20; round++) {
+		if (syscall(SYS_pwrite64, v->fd, zeroes, LATER_BY, LATER) != LATER_BY)
+			return 10;
+		ret = run_part("comes_later");
+		if (ret)
+			return ret;
+		if (!in_file("data", LATER, LATER_BY, NEW))
+			return 11;
+	}
+	return 0;
+}
+
+/* It maps what nobody uses any more, and is still staged. */
+static void mmap__after_an_outsider(void **state)
+{
+	(void)state;
+	if (!run(1, waits_for_one_who_comes))
+		return;
+	assert_in_file("data", 0, SIZE, NEW);
+}
+
 /* ---- two ---- */
 
 static bool sees_newer(void *arg)
@@ -283,10 +326,14 @@ int main(int argc, char **argv)
 		TEST(register__parent_gone),
 		TEST(ftruncate__parent_gone),
 		TEST(read__parent_gone),
+		TEST(mmap__after_an_outsider),
 		TEST(write__two_children_parent_gone),
 		{ 0 },
 	};
-	static const struct test parts[] = { { 0 } };
+	static const struct test parts[] = {
+		{ .name = "comes_later", .run = part_comes_later },
+		{ 0 },
+	};
 
 	return test_main(argc, argv, cases, parts);
 }
