@@ -2,6 +2,7 @@
 /*
  * model [--dir DIR] [--shim LIBRARY] [--seed N] [--runs N] [--seconds N] [--ops N]
  *       [--without NAMES] [--no-pins-refused] [--patience N] [--list N,N,...]
+ *       [--programs N] [--command PINSTAGE]
  *
  * Each run performs `ops` operations on a file in DIR in a process of its own, with the shim
  * preloaded if there is one, and is reproduced by its seed. The supervisor itself never has
@@ -9,6 +10,9 @@
  * printed. --list performs only these operations of a run. A run that hangs for
  * --patience seconds has failed, and so have runs with the shim in which registrations were
  * mostly refused.
+ *
+ * --programs: the operations are those of two and up to so many programs, one after the other.
+ * --command is `pinstage`, which is then called, too.
  */
 #include "run.h"
 
@@ -43,7 +47,7 @@ uint64_t now_ms(void)
 	return (uint64_t)ts.tv_sec * 1000 + (uint64_t)ts.tv_nsec / 1000000;
 }
 
-static bool fail_run(const char *what)
+bool fail_run(const char *what)
 {
 	if (!shared->failed)
 		snprintf(shared->failure, sizeof(shared->failure), "%s", what);
@@ -113,15 +117,20 @@ static bool look(void)
 
 /* ---- one run ---- */
 
-static void child_exec(int life)
+static void child_exec(int life, unsigned which, bool eager)
 {
-	char number[16], life_number[16];
+	char number[16], life_number[16], which_number[16];
 	char *const argv[] = { (char[]){ "model" }, (char[]){ "--perform" }, number, NULL };
 
 	snprintf(number, sizeof(number), "%d", shared_fd);
 	snprintf(life_number, sizeof(life_number), "%d", life);
 	setenv("MODEL_SHARED", number, 1);
 	setenv("MODEL_LIFE", life_number, 1);
+	snprintf(which_number, sizeof(which_number), "%u", which);
+	setenv("MODEL_PROGRAM", which_number, 1);
+	fcntl(life, F_SETFD, 0);
+	if (eager)
+		setenv("PINSTAGE_EAGER", "*/model.*", 1);
 	if (shim)
 		setenv("LD_PRELOAD", shim, 1);
 	setpgid(0, 0);
@@ -130,10 +139,40 @@ static void child_exec(int life)
 	_exit(127);
 }
 
-/* All processes of the run hold the pipe's other end. False if nothing goes on any more. */
-static bool ended(int life)
+pid_t start_program(int life, unsigned which, bool eager)
 {
-	struct pollfd pfd = { .fd = life, .events = POLLIN };
+	pid_t pid = fork();
+
+	if (pid == 0)
+		child_exec(life, which, eager);
+	if (pid > 0)
+		setpgid(pid, pid); /* whoever is first */
+	return pid;
+}
+
+bool end_group(pid_t group, bool hung)
+{
+	char what[64] = "it hung";
+	int status, last = 0;
+
+	if (hung)
+		kill(-group, SIGKILL);
+	while (waitpid(-group, &status, 0) > 0) {
+		if (WIFSIGNALED(status) && WTERMSIG(status) != SIGKILL)
+			last = WTERMSIG(status);
+	}
+	if (!hung && last)
+		snprintf(what, sizeof(what), "ended by signal %d", last);
+	if (hung || last)
+		return fail_run(what);
+	if (!shared->failed && !shared->finished && !shared->dying)
+		return fail_run("it ended early");
+	return !shared->failed;
+}
+
+bool heard(int fd)
+{
+	struct pollfd pfd = { .fd = fd, .events = POLLIN };
 	uint64_t since = now_ms();
 	unsigned lines = 0;
 
@@ -148,43 +187,32 @@ static bool ended(int life)
 	return true;
 }
 
+/* All processes of the run hold the pipe's other end. */
+static bool run_alone(void)
+{
+	int ends[2];
+	pid_t group;
+	bool hung;
+
+	if (pipe2(ends, O_CLOEXEC) < 0)
+		return fail_run("pipe2");
+	group = start_program(ends[1], 0, false);
+	close(ends[1]);
+	hung = !heard(ends[0]);
+	close(ends[0]);
+	return end_group(group, hung);
+}
+
 bool run_once(void)
 {
-	int ends[2], status = 0, last = 0;
-	bool hung;
-	pid_t pid, got;
-
 	shared->next = shared->lines = 0;
 	shared->depth = 0;
 	shared->cut_forbidden = false;
 	shared->failed = shared->finished = shared->keeper_killed = shared->killed = false;
+	shared->begun = shared->dying = false;
 	memset(shared->log, 0, sizeof(shared->log));
-	if (pipe(ends) < 0)
-		return fail_run("pipe");
-	fcntl(ends[0], F_SETFD, FD_CLOEXEC);
-	pid = fork();
-	if (pid == 0)
-		child_exec(ends[1]);
-	close(ends[1]);
-	hung = !ended(ends[0]);
-	if (hung)
-		kill(-pid, SIGKILL);
-	close(ends[0]);
-	while ((got = waitpid(-pid, &status, 0)) > 0) {
-		if (WIFSIGNALED(status) && WTERMSIG(status) != SIGKILL)
-			last = WTERMSIG(status);
-	}
-	if (hung)
-		return fail_run("it hung");
-	if (last) {
-		char what[64];
-
-		snprintf(what, sizeof(what), "ended by signal %d", last);
-		return fail_run(what);
-	}
-	if (!shared->failed && !shared->finished)
-		return fail_run("it ended early");
-	return !shared->failed && look();
+	memset(shared->pending, 0, sizeof(shared->pending));
+	return (several() ? run_several() : run_alone()) && look();
 }
 
 /* ---- the whole ---- */
@@ -203,8 +231,11 @@ static void report_failure(void)
 	       shared->failed ? shared->failure : "(not again)");
 	for (unsigned i = 0; i < MAX_OPS && shared->log[i][0]; i++)
 		printf("  %s\n", shared->log[i]);
-	printf("again: --seed %llu --ops %u --list ", (unsigned long long)shared->seed,
-	       options.ops);
+	printf("again: --seed %llu --ops %u ", (unsigned long long)shared->seed, options.ops);
+	if (several())
+		printf("--programs %u --command '%s' ", shared->set.programs,
+		       shared->set.command);
+	printf("--list ");
 	for (unsigned i = 0; i < shared->nops; i++)
 		printf("%s%u", i ? "," : "", shared->list[i]);
 	printf("\n");
@@ -240,8 +271,9 @@ static void parse(int argc, char **argv)
 {
 	struct settings *set = &shared->set;
 
-	set->features = F_ALWAYS - 1;
+	set->features = F_SEVERAL - 1;
 	set->refuses = true;
+	set->programs = 1;
 	for (int i = 1; i < argc; i++) {
 		const char *value = i + 1 < argc ? argv[i + 1] : "";
 
@@ -266,6 +298,10 @@ static void parse(int argc, char **argv)
 			options.patience = (unsigned)atoi(value);
 		else if (strcmp(argv[i], "--list") == 0)
 			options.list = value;
+		else if (strcmp(argv[i], "--programs") == 0)
+			set->programs = (unsigned)atoi(value);
+		else if (strcmp(argv[i], "--command") == 0)
+			snprintf(set->command, sizeof(set->command), "%s", value);
 		else if (strcmp(argv[i], "--without") == 0)
 			for (char *n = strtok(argv[i + 1], ","); n; n = strtok(NULL, ","))
 				set->features &= ~feature(n);
@@ -278,6 +314,10 @@ static void parse(int argc, char **argv)
 	if (options.ops > MAX_OPS)
 		options.ops = MAX_OPS;
 	set->shim = shim != NULL;
+	if (set->programs > PROGRAMS)
+		set->programs = PROGRAMS;
+	if (several())
+		set->features |= F_SEVERAL | (set->command[0] ? F_COMMAND : 0);
 }
 
 /* A library that stages nothing agrees with the model, too. Few operations may have been
@@ -285,8 +325,11 @@ static void parse(int argc, char **argv)
  */
 static bool staged_enough(unsigned long operations)
 {
+	/* Of several programs one often has natively mapped what another one registers. */
+	unsigned refused = several() ? shared->refused / 20 : shared->refused;
+
 	if (!shared->set.shim || !shared->set.refuses || options.list || operations < 2000 ||
-	    (shared->staged && shared->staged >= shared->refused))
+	    (shared->staged && shared->staged >= refused && (shared->met || !several())))
 		return true;
 	printf("too little was staged: the library was hardly tried\n");
 	return false;
@@ -302,6 +345,9 @@ static void report(uint64_t runs, unsigned long operations, uint64_t since)
 	       (unsigned long long)(options.seed + runs - 1), operations * 1000 / (ms ? ms : 1),
 	       shared->staged, shared->refused, shared->transfers + shared->late_transfers,
 	       shared->late_transfers, shared->compared);
+	if (several() && shared->set.shim)
+		printf("%u looks at memory that was staged, after another program's turn\n",
+		       shared->met);
 	for (unsigned i = 0; getenv("V") && op_name(i); i++)
 		printf("  %8u %s\n", shared->times[i], op_name(i));
 }

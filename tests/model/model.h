@@ -4,6 +4,7 @@
  *
  *   main.c     the supervisor: runs, the final look from outside, the report
  *   shrink.c   takes operations away from a failing run as long as it fails
+ *   several.c  programs that share the file, and take turns
  *   perform.c  one run: the operations in their order
  *   state.c    the model: content, size, holes; random choices; the log of operations
  *   maps.c     what the performer has mapped
@@ -27,6 +28,7 @@
 #define MAX_OPS	  20000u
 #define LINE	  176
 #define NAMES	  3 /* the file is renamed from one to another */
+#define PROGRAMS  4 /* that share it, at most */
 
 /* What not every version of the shim follows, or not every surrounding allows. */
 enum feature {
@@ -41,12 +43,14 @@ enum feature {
 	F_DIRECT = 1 << 8,
 	F_HOLES = 1 << 9,     /* holes stay holes */
 	F_DONTFORK = 1 << 10, /* mappings that children do not inherit */
-	F_ALWAYS = 1 << 11,
+	F_SEVERAL = 1 << 11,  /* programs */
+	F_COMMAND = 1 << 12,  /* there is one to call */
+	F_ALWAYS = 1 << 13,
 };
 
 struct settings {
-	char dir[256];
-	unsigned features;
+	char dir[256], command[256];
+	unsigned features, programs; /* programs: at most */
 	bool shim;
 	bool refuses; /* the kernel refuses to pin; if not, registering must work without the
 			 shim */
@@ -60,6 +64,8 @@ struct shared {
 	unsigned next;	 /* the position in list of the next operation */
 	unsigned number; /* of the operation under way */
 	int depth;	 /* of forks */
+	/* Which programs have a transfer under way while others have their turn. */
+	bool pending[PROGRAMS];
 
 	/* The model. What lies beyond the size is zero. */
 	size_t size;
@@ -71,14 +77,17 @@ struct shared {
 	unsigned cut[MAX_PAGES];
 	bool cut_forbidden; /* a transfer is under way in a process that waits */
 
-	bool failed, finished, keeper_killed, killed;
+	bool failed, begun, finished, keeper_killed, killed;
+	bool dying; /* the program whose turn it is, as it is meant to */
 	char failure[1024];
 	unsigned staged, refused, transfers, late_transfers, compared;
+	unsigned met;	    /* looks of a program at staged memory after another one's turn */
 	unsigned times[64]; /* of each operation */
 	unsigned lines;
 	char log[MAX_OPS][LINE];
 };
 extern struct shared *shared;
+extern unsigned program; /* which of several this is */
 
 /* ---- choices (state.c) ---- */
 
@@ -185,7 +194,11 @@ void rings_exit(void);
 
 int perform(void);	       /* perform.c; returns only where the run is over */
 void perform_next(unsigned n); /* performs up to n operations */
-void keeper_kill(void);	       /* ops_process.c */
+bool several(void);	       /* whether other programs share the file */
+
+/* What the supervisor tells one of several programs to do, by one byte over a socket; it
+ * answers with one when that is done. */
+enum { TURN = 't', LOOK = 'l', END = 'e' };
 
 #define OP(name, weight, needs) void op_##name(void);
 #include "ops.h"

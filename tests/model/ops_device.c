@@ -383,7 +383,11 @@ bool transfers_pending(void)
 
 bool may_cut(size_t at, size_t len)
 {
-	if (shared->cut_forbidden) {
+	bool forbidden = shared->cut_forbidden;
+
+	for (unsigned i = 0; i < PROGRAMS; i++)
+		forbidden = forbidden || (i != program && shared->pending[i]);
+	if (forbidden) {
 		say(" [not now]");
 		return false;
 	}

@@ -1,8 +1,7 @@
 // SPDX-License-Identifier: MIT
-/* Processes: the program's, and the keeper. */
+/* Processes of the program. */
 #include "model.h"
 
-#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <signal.h>
@@ -95,7 +94,8 @@ void op_fork(void)
 		wrong("the child's status is %x", (unsigned)status);
 	shared->cut_forbidden = forbidden;
 	say("child ended");
-	if (how == 2 && !nmaps)
+	/* Of several programs another one may have stored what nothing makes it write yet. */
+	if (how == 2 && !nmaps && !several())
 		wait_until_written();
 }
 
@@ -157,36 +157,4 @@ void op_exec(void)
 	shared->next++;
 	execve("/proc/self/exe", argv, environ);
 	wrong("execve: errno %d", errno);
-}
-
-void keeper_kill(void)
-{
-	DIR *dir = opendir("/proc");
-	struct dirent *entry;
-	char path[300], comm[32];
-
-	while (dir && (entry = readdir(dir))) {
-		pid_t pid = atoi(entry->d_name);
-		FILE *file;
-
-		if (pid <= 0)
-			continue;
-		snprintf(path, sizeof(path), "/proc/%d/comm", pid);
-		file = fopen(path, "re");
-		if (!file)
-			continue;
-		if (fgets(comm, sizeof(comm), file) &&
-		    strncmp(comm, "pinstage-keeper", 15) == 0)
-			kill(pid, SIGKILL);
-		fclose(file);
-	}
-	if (dir)
-		closedir(dir);
-}
-
-void op_kill_keeper(void)
-{
-	keeper_kill();
-	/* Program and keeper killed together is the documented exception. */
-	shared->keeper_killed = true;
 }

@@ -49,11 +49,32 @@ static void map_file(unsigned char *where, size_t pages_there)
 	maps_add(map);
 }
 
+/* A sync point of what is, or was, mapped there. */
+static void must_be_written(unsigned char *addr, size_t len, const char *after)
+{
+	for (unsigned i = 0; i < nmaps; i++) {
+		unsigned char *from = maps[i].addr > addr ? maps[i].addr : addr;
+		unsigned char *end = maps[i].addr + maps[i].len;
+		size_t at;
+
+		if (end > addr + len)
+			end = addr + len;
+		if (from >= end)
+			continue;
+		at = maps[i].at + (size_t)(from - maps[i].addr);
+		compare_raw(at, (size_t)(end - from), after);
+		memcpy(shared->saved + (at < MAX_SIZE ? at : 0),
+		       shared->content + (at < MAX_SIZE ? at : 0),
+		       at + (size_t)(end - from) <= MAX_SIZE ? (size_t)(end - from) : 0);
+	}
+}
+
 static void unmap(unsigned char *addr, size_t len)
 {
 	say(" %p+%zu", (void *)addr, len);
 	if (munmap(addr, len) < 0)
 		wrong("munmap: errno %d", errno);
+	must_be_written(addr, len, "munmap");
 	maps_remove(addr, len);
 }
 
@@ -199,6 +220,9 @@ void op_mprotect(void)
 	bool allowed = true;
 	size_t len;
 
+	/* What is not accessible while another program stages it shows the file afterwards. */
+	if (several() && prot == PROT_NONE)
+		prot = PROT_READ;
 	make_room();
 	if (!draw_pages(&addr, &len))
 		return;
@@ -287,23 +311,8 @@ void op_msync(void)
 			wrong("msync: errno %d", errno);
 		return;
 	}
-	if (!(flag & MS_SYNC))
-		return;
-	for (unsigned i = 0; i < nmaps; i++) {
-		unsigned char *from = maps[i].addr > addr ? maps[i].addr : addr;
-		unsigned char *end = maps[i].addr + maps[i].len;
-		size_t at;
-
-		if (end > addr + len)
-			end = addr + len;
-		if (from >= end)
-			continue;
-		at = maps[i].at + (size_t)(from - maps[i].addr);
-		compare_raw(at, (size_t)(end - from), "msync");
-		memcpy(shared->saved + (at < MAX_SIZE ? at : 0),
-		       shared->content + (at < MAX_SIZE ? at : 0),
-		       at + (size_t)(end - from) <= MAX_SIZE ? (size_t)(end - from) : 0);
-	}
+	if (flag & MS_SYNC)
+		must_be_written(addr, len, "msync");
 }
 
 void op_lock(void)

@@ -11,6 +11,8 @@
 #include <unistd.h>
 #include <sys/mman.h>
 
+#include <pinstage.h>
+
 static const struct op {
 	const char *name;
 	void (*perform)(void);
@@ -38,28 +40,47 @@ static void *idle(void *arg)
 }
 
 /* Each run does without some operations and is fond of others. */
-static void draw_style(void)
+static void draw_weight(unsigned i)
 {
 	static const unsigned factor[] = { 0, 1, 1, 2, 2, 2, 6, 12 };
+	unsigned by = factor[below(8)];
+
+	if (!by && (ops[i].perform == op_store || ops[i].perform == op_mmap ||
+		    ops[i].perform == op_register))
+		by = 1;
+	if (!(ops[i].needs & (shared->set.features | F_ALWAYS)))
+		by = 0;
+	style.weight[i] = ops[i].weight * by;
+	style.total += style.weight[i];
+}
+
+static bool for_several(unsigned i)
+{
+	return ops[i].needs & (F_SEVERAL | F_COMMAND);
+}
+
+static void draw_style(void)
+{
 	static const unsigned every[] = { 1, 1, 1, 3, 10 }, read_every[] = { 1, 4, 16, 64 };
 
 	choices_begin(shared->seed, UINT32_MAX);
 	style.total = 0;
 	for (unsigned i = 0; i < NOPS; i++) {
-		unsigned by = factor[below(8)];
-
-		if (!by && (ops[i].perform == op_store || ops[i].perform == op_mmap ||
-			    ops[i].perform == op_register))
-			by = 1;
-		if (!(ops[i].needs & (shared->set.features | F_ALWAYS)))
-			by = 0;
-		style.weight[i] = ops[i].weight * by;
-		style.total += style.weight[i];
+		if (!for_several(i))
+			draw_weight(i);
 	}
 	style.maps_every = every[below(5)];
 	style.read_every = read_every[below(4)];
 	style.thread = one_in(3);
 	style.end = below(4);
+	if (!several())
+		return;
+	for (unsigned i = 0; i < NOPS; i++) {
+		if (for_several(i))
+			draw_weight(i);
+	}
+	/* Each of them ends in a way of its own. */
+	style.end = (style.end + program) % 4;
 }
 
 static const struct op *draw_op(void)
@@ -80,7 +101,10 @@ static void perform_one(unsigned number)
 	choices_begin(shared->seed, number);
 	op = draw_op();
 	shared->times[op - ops]++;
-	say("%5u %d %s", number, (int)getpid(), op->name);
+	say("%5u ", number);
+	if (several())
+		say("%c ", 'A' + (int)program);
+	say("%d %s", (int)getpid(), op->name);
 	op->perform();
 	if (shared->lines < MAX_OPS - 2)
 		shared->lines++;
@@ -89,6 +113,13 @@ static void perform_one(unsigned number)
 		compare_maps();
 	if (one_in(style.read_every))
 		compare_read();
+	if (shared->depth == 0)
+		shared->pending[program] = transfers_pending();
+}
+
+bool several(void)
+{
+	return shared->set.programs > 1;
 }
 
 void perform_next(unsigned n)
@@ -123,6 +154,40 @@ static void begin(void)
 	close(fd);
 }
 
+/* What one of several programs sees after another one's turn. */
+static void look(void)
+{
+	choices_begin(shared->seed, shared->number | (program + 1) << 24);
+	for (unsigned i = 0; i < nmaps; i++) {
+		if (pinstage_query(maps[i].addr, maps[i].len) > 0) {
+			shared->met++;
+			break;
+		}
+	}
+	compare_maps();
+	if (one_in(style.read_every))
+		compare_read();
+}
+
+/* One of several programs: does what the supervisor says, until that is to end. */
+static void serve(int life)
+{
+	char what = TURN;
+
+	/* That it is there; if it came by an operation, that that is done. */
+	while (write(life, &what, 1) == 1) {
+		if (read(life, &what, 1) != 1)
+			break;
+		if (what == END)
+			return;
+		if (what == LOOK)
+			look();
+		else
+			perform_next(1);
+	}
+	wrong("the supervisor is gone: errno %d", errno);
+}
+
 static void end(void)
 {
 	compare_maps();
@@ -145,13 +210,18 @@ int perform(void)
 
 	fcntl(atoi(getenv("MODEL_SHARED")), F_SETFD, FD_CLOEXEC);
 	fcntl(atoi(getenv("MODEL_LIFE")), F_SETFD, FD_CLOEXEC);
+	program = (unsigned)atoi(getenv("MODEL_PROGRAM"));
 	guard_install();
 	draw_style();
-	if (shared->next == 0)
+	if (!shared->begun)
 		begin();
+	shared->begun = true;
 	if (style.thread)
 		pthread_create(&thread, NULL, idle, NULL);
-	perform_next(UINT32_MAX);
+	if (several())
+		serve(atoi(getenv("MODEL_LIFE")));
+	else
+		perform_next(UINT32_MAX);
 	end();
 	return 0;
 }

@@ -11,6 +11,7 @@
 #include <unistd.h>
 
 struct shared *shared;
+unsigned program;
 
 /* ---- choices ---- */
 
@@ -229,8 +230,12 @@ void wrong(const char *format, ...)
 	va_list ap;
 
 	if (!shared->failed) {
+		size_t used = 0;
+
+		if (several())
+			used = (size_t)sprintf(shared->failure, "%c: ", 'A' + (int)program);
 		va_start(ap, format);
-		vsnprintf(shared->failure, sizeof(shared->failure), format, ap);
+		vsnprintf(shared->failure + used, sizeof(shared->failure) - used, format, ap);
 		va_end(ap);
 		shared->failed = true;
 	}
