@@ -138,29 +138,29 @@ static void close_aside(void *scratch)
 }
 
 /* By way of memory over which no curtain comes: for as long as it waits, one may be drawn over
- * the program's. */
-static ssize_t read_aside(const struct reading *r)
+ * the program's. False: there is none. */
+static bool read_aside(const struct reading *r, ssize_t *ret_got)
 {
 	const int before = errno;
 	struct scratch scratch;
 	struct iovec own;
 	int saved;
 	ssize_t ret;
+	bool open = scratch_open(&scratch) == 0;
 
-	if (scratch_open(&scratch) < 0) {
-		errno = ENOMEM;
-		return -1;
-	}
+	errno = before;
+	if (!open)
+		return false;
 	own = (struct iovec){ scratch_get(&scratch, ASIDE_MOST), r->iov->iov_len };
 	pthread_cleanup_push(close_aside, &scratch);
-	errno = before;
 	ret = read_file(&(struct reading){ r->fd, &own, 1, r->off, r->how, .single = true });
 	if (ret > 0 && !file_copy_out(r->iov->iov_base, own.iov_base, (size_t)ret))
 		ret = -1; /* with the kernel's errno */
 	saved = errno;
 	pthread_cleanup_pop(1);
 	errno = saved;
-	return ret;
+	*ret_got = ret;
+	return true;
 }
 
 /* Which may meet a curtain. */
@@ -169,8 +169,8 @@ static ssize_t read_whole(const struct reading *r)
 	unsigned before;
 	ssize_t ret;
 
-	if (unlikely(belongs_aside(r)))
-		return read_aside(r);
+	if (unlikely(belongs_aside(r)) && read_aside(r, &ret))
+		return ret;
 	ret = read_once(r, &before);
 	return space_exchange_since(before) ? read_rest(r, ret, before) : ret;
 }
