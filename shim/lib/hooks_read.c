@@ -103,11 +103,14 @@ static __attribute__((noinline)) ssize_t read_rest(const struct reading *r, ssiz
 static bool gives_once(int fd)
 {
 	socklen_t len = sizeof(int);
+	const int before = errno;
 	struct stat st;
 	int type;
 
-	if (fstat(fd, &st) < 0)
+	if (fstat(fd, &st) < 0) {
+		errno = before; /* a filter may deny it, and not the read */
 		return false;
+	}
 	switch (st.st_mode & S_IFMT) {
 	case S_IFREG:
 		return st.st_size == 0;
